@@ -1,0 +1,1 @@
+"""The hospital: Flower's ClientApp and the processes around it."""

@@ -1,0 +1,50 @@
+"""Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
+
+from nognet.config.base import PrivacyConfig, RoiConfig
+from nognet.config.load import load_site, load_study, parse_study_json
+from nognet.config.site import (
+    PreparationConfig,
+    RegistrationConfig,
+    ServerLinkConfig,
+    SiteConfig,
+    SplitConfig,
+)
+from nognet.config.study import (
+    FedAdamConfig,
+    FedAvgConfig,
+    FederationConfig,
+    FedProxConfig,
+    LossConfig,
+    MetricName,
+    NetworkConfig,
+    SelectionConfig,
+    ServerConfig,
+    StrategyConfig,
+    StudyConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "FedAdamConfig",
+    "FedAvgConfig",
+    "FedProxConfig",
+    "FederationConfig",
+    "LossConfig",
+    "MetricName",
+    "NetworkConfig",
+    "PreparationConfig",
+    "PrivacyConfig",
+    "RegistrationConfig",
+    "RoiConfig",
+    "SelectionConfig",
+    "ServerConfig",
+    "ServerLinkConfig",
+    "SiteConfig",
+    "SplitConfig",
+    "StrategyConfig",
+    "StudyConfig",
+    "TrainingConfig",
+    "load_site",
+    "load_study",
+    "parse_study_json",
+]

@@ -1,0 +1,83 @@
+"""The base of every configuration model and the parts that study and site share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$"
+Name = Annotated[
+    str,
+    Field(
+        pattern=NAME_PATTERN,
+        description="Lower-case letters, digits, '-' and '_', at most 64 characters.",
+    ),
+]
+Address = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$",
+        description="host:port, without a scheme.",
+        examples=["nognet.example.org:9443"],
+    ),
+]
+
+
+class ConfigModel(BaseModel):
+    """A frozen part of a configuration file that admits no unknown key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def canonical_json(self) -> str:
+        """Serialise with sorted keys, so that equal configurations have equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+
+class RoiConfig(ConfigModel):
+    """The region of interest around the baseline nodule, always at 1 mm isotropic spacing."""
+
+    size_vox: int = Field(default=48, ge=32, le=96, multiple_of=16)
+    """Voxels along each edge; 48 (NoFoNet) or 64 (NGP-Net)."""
+    hu_window: tuple[float, float] = (-1024.0, 400.0)
+    """Hounsfield units that map to 0 and 1; values outside are clipped."""
+
+    @model_validator(mode="after")
+    def _window_is_ordered(self) -> RoiConfig:
+        if not self.hu_window[0] < self.hu_window[1]:
+            raise ValueError("the lower end must be below the upper end")
+        return self
+
+
+class PrivacyConfig(ConfigModel):
+    """Patient-level DP-SGD (Abadi et al. 2016) during local training."""
+
+    noise_multiplier: float = Field(gt=0, le=1000)
+    """Standard deviation of the Gaussian noise as a multiple of the clip norm."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """L2 norm to which each patient's gradient is clipped."""
+    delta: float = Field(gt=0, lt=0.5)
+    """Failure probability; must be below 1 / (2 n patients)."""
+    max_epsilon: float | None = Field(default=None, gt=0)
+    """Rounds that would spend more than this are refused before they train."""
+
+
+def resolve_path(base: Path, path: Path) -> Path:
+    """Make a path of a YAML file absolute: relative ones start at the file's folder."""
+    return path if path.is_absolute() else (base / path).resolve()
+
+
+def resolve_paths(base: Path, values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Copy `values` with those of its `keys` that hold a path made absolute from `base`."""
+    resolved = dict(values)
+    for key in keys:
+        if isinstance(resolved.get(key), str | Path):
+            resolved[key] = str(resolve_path(base, Path(resolved[key])))
+    return resolved

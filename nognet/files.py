@@ -1,0 +1,49 @@
+"""Write files so that a crash leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; at the end it replaces `path`, synced to disk.
+
+    On an exception the temporary file is removed and `path` is untouched.
+
+    Raises:
+        OSError: the folder can't be written (for example a full disk).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write text as UTF-8 in one step."""
+    with atomic_path(path, mode=mode) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json_atomic(path: Path, value: Any) -> None:  # noqa: ANN401  any JSON value
+    """Write a value as indented JSON in one step; a number that is not finite is an error.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity.
+    """
+    write_text_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
