@@ -63,14 +63,16 @@ class Geometry:
         """Map voxel indices ``(..., 3)`` in x, y, z order to LPS millimetres ``(..., 3)``."""
         scaled = np.asarray(index_xyz, dtype=np.float64) * np.asarray(self.spacing_mm)
         world: NDArray[np.float64] = scaled @ np.asarray(self.direction).T
-        return world + np.asarray(self.origin_mm)
+        world += np.asarray(self.origin_mm)
+        return world
 
     def world_to_index(self, world_mm: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Map LPS millimetres ``(..., 3)`` to continuous voxel indices in x, y, z order."""
         shifted = np.asarray(world_mm, dtype=np.float64) - np.asarray(self.origin_mm)
         inverse = np.linalg.inv(np.asarray(self.direction))
         along_axes: NDArray[np.float64] = shifted @ inverse.T
-        return along_axes / np.asarray(self.spacing_mm)
+        along_axes /= np.asarray(self.spacing_mm)
+        return along_axes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The umbrella command `nognet`, one file a subcommand."""

@@ -1,0 +1,42 @@
+"""`nognet config`: the schema of the configuration files, and a check of one."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nognet.console import emit
+
+app = typer.Typer(no_args_is_help=True, help="Schema and check of study.yaml and site.yaml.")
+
+
+class Kind(StrEnum):
+    """Which of the two configuration files."""
+
+    study = "study"
+    site = "site"
+
+
+@app.command()
+def schema(kind: Annotated[Kind, typer.Argument(help="study or site")] = Kind.study) -> None:
+    """Print the JSON Schema of study.yaml or site.yaml."""
+    from nognet.config import SiteConfig, StudyConfig
+
+    model = StudyConfig if kind is Kind.study else SiteConfig
+    emit(json.dumps(model.model_json_schema(), indent=2))
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A study.yaml or site.yaml.")],
+    kind: Annotated[Kind, typer.Option(help="study or site")] = Kind.study,
+) -> None:
+    """Read a file as its command would, and list every fault in it."""
+    from nognet.config import load_site, load_study
+
+    config = load_study(path) if kind is Kind.study else load_site(path)
+    emit(f"{path}: ok, {kind.value} '{config.name}'")

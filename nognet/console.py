@@ -1,0 +1,64 @@
+"""What all commands share: data to stdout, words to stderr, errors as messages with exit codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Literal
+
+import typer
+
+from nognet.errors import INTERRUPTED_EXIT_CODE, NognetError
+
+LogFormat = Literal["text", "json"]
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps(entry)
+
+
+def set_up_logging(log_format: LogFormat = "text", level: int = logging.INFO) -> None:
+    """Send the log of `nognet` to stderr, as text or as one JSON object a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else text)
+    logger = logging.getLogger("nognet")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def say(message: str) -> None:
+    """Print a line for people to stderr."""
+    typer.echo(message, err=True)
+
+
+def emit(text: str) -> None:
+    """Print data to stdout."""
+    typer.echo(text)
+
+
+def run_guarded(command: Callable[[], object]) -> None:
+    """Run a command; turn our errors and Ctrl-C into a message and an exit code, never a traceback.
+
+    Errors that are not ours keep their traceback: they are defects of nognet, and say so.
+    """
+    try:
+        command()
+    except NognetError as err:
+        say(f"nognet: {err}")
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        say("nognet: interrupted")
+        sys.exit(INTERRUPTED_EXIT_CODE)

@@ -1,0 +1,1 @@
+"""One site's work: train a round, evaluate, predict; the model file."""

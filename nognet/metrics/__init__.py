@@ -1,0 +1,1 @@
+"""PSNR, SSIM, DSC, volume errors and growth AUC, kept as mergeable statistics."""

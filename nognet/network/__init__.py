@@ -1,0 +1,1 @@
+"""MT-NoGNet: shared encoder, deformation and texture decoders, warp and losses."""

@@ -1,0 +1,1 @@
+"""Certificates of the coordinator and keys of the sites."""

@@ -1,0 +1,1 @@
+"""Differential privacy whose record is the patient: DP-SGD steps and accountants."""

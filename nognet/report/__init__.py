@@ -1,0 +1,1 @@
+"""From metrics.json to tables, curves and report.html."""

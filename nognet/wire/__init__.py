@@ -1,0 +1,1 @@
+"""What travels between sites and coordinator: flat weights, contract, messages."""
