@@ -1,0 +1,363 @@
+"""The store of prepared pairs: one plain `.npz` a pair (no pickle) and one `index.json`.
+
+It holds pseudonyms and intervals, never a name, an identifier or a date. A pair's file carries
+its own description, so that an interrupted preparation finds what it had already made; the index
+says which pairs count and in which split they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nognet.config import RoiConfig
+from nognet.errors import SiteDataError
+from nognet.files import atomic_path, write_json_atomic
+from nognet.types import SPLITS, STRATA, RoiPair, Split, Stratum
+
+SCHEMA_VERSION = 1
+INDEX_NAME = "index.json"
+PAIRS_FOLDER = "pairs"
+_ARRAYS: tuple[tuple[str, type[np.generic]], ...] = (
+    ("baseline", np.float32),
+    ("baseline_mask", np.uint8),
+    ("follow_up", np.float32),
+    ("follow_up_mask", np.uint8),
+)
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """What the index says of one pair.
+
+    Attributes:
+        pair_id: Pseudonym of the pair.
+        patient_id: Pseudonym of the patient.
+        interval_days: Days from baseline to follow-up.
+        baseline_volume_mm3: On the native grid.
+        follow_up_volume_mm3: On the native grid.
+        stratum: Growth stratum by these volumes.
+        file: Path of the pair's arrays, relative to the store.
+        sha256: Digest of the pair's arrays and numbers.
+        inputs: Keyed digest of all that the pair was made from; empty where it wasn't from files.
+        quality: Figures by name (`ncc`, `nodule_displacement_mm`, `baseline_roi_volume_mm3` ...).
+        warnings: Codes of what was warned of.
+    """
+
+    pair_id: str
+    patient_id: str
+    interval_days: float
+    baseline_volume_mm3: float
+    follow_up_volume_mm3: float
+    stratum: Stratum
+    file: str
+    sha256: str
+    inputs: str = ""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoreIndex:
+    """The whole index: the ROI all pairs share, the pairs by id, the split of each patient."""
+
+    roi: RoiConfig
+    records: tuple[PairRecord, ...]
+    splits: Mapping[str, Split]
+
+
+@dataclass(frozen=True)
+class PreparedSite:
+    """A site's prepared pairs on disk."""
+
+    folder: Path
+    index: StoreIndex
+
+    @property
+    def roi(self) -> RoiConfig:
+        """The ROI that all pairs share."""
+        return self.index.roi
+
+    def records(self, split: Split) -> tuple[PairRecord, ...]:
+        """Records of one split, sorted by `pair_id`."""
+        splits = self.index.splits
+        return tuple(r for r in self.index.records if splits[r.patient_id] == split)
+
+    def pairs(self, split: Split) -> list[RoiPair]:
+        """Read the pairs of one split, sorted by `pair_id`.
+
+        Raises:
+            SiteDataError: a file is missing or damaged.
+        """
+        return [read_pair(self.folder, record) for record in self.records(split)]
+
+    def counts(self) -> dict[Split, dict[str, Any]]:
+        """Count ``{split: {"patients": n, "pairs": n, "strata": {stratum: pairs}}}``."""
+        return {split: _count(self.records(split)) for split in SPLITS}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the contents: the ROI, every pair's digest, every patient's split."""
+        content = {
+            "roi": self.roi.model_dump(mode="json"),
+            "pairs": [(r.pair_id, r.patient_id, r.sha256) for r in self.index.records],
+            "splits": sorted(self.index.splits.items()),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_store(
+    folder: Path,
+    pairs: Sequence[RoiPair],
+    splits: Mapping[str, Split],
+    *,
+    roi: RoiConfig,
+    quality: Mapping[str, Mapping[str, float]] | None = None,
+) -> PreparedSite:
+    """Write pairs that exist as values, and their index.
+
+    Args:
+        folder: The store; made where it doesn't exist.
+        pairs: Pairs with unique ids and ROIs of ``roi.size_vox`` voxels an edge.
+        splits: Split of each patient, by `patient_id`.
+        roi: The ROI that all pairs share.
+        quality: Figures by `pair_id`, where there are any.
+
+    Raises:
+        SiteDataError: ids repeat, a patient has no split, an array is not what it has to be, or
+            the disk is full.
+    """
+    figures = quality or {}
+    records = [
+        write_pair(folder, pair, roi=roi, quality=figures.get(pair.pair_id, {})) for pair in pairs
+    ]
+    return write_index(folder, records, splits, roi=roi)
+
+
+def write_pair(
+    folder: Path,
+    pair: RoiPair,
+    *,
+    roi: RoiConfig,
+    inputs: str = "",
+    quality: Mapping[str, float] | None = None,
+    warnings: tuple[str, ...] = (),
+) -> PairRecord:
+    """Write one pair in one step and return its record.
+
+    Raises:
+        SiteDataError: an array is not what it has to be, or the disk is full.
+    """
+    _check_pair(pair, roi)
+    record = PairRecord(
+        pair_id=pair.pair_id,
+        patient_id=pair.patient_id,
+        interval_days=pair.interval_days,
+        baseline_volume_mm3=pair.baseline_volume_mm3,
+        follow_up_volume_mm3=pair.follow_up_volume_mm3,
+        stratum=pair.stratum,
+        file=pair_file(pair.pair_id, inputs),
+        sha256=_digest(pair),
+        inputs=inputs,
+        quality=dict(quality or {}),
+        warnings=warnings,
+    )
+    about = np.frombuffer(json.dumps(asdict(record), allow_nan=False).encode(), dtype=np.uint8)
+    arrays = {name: getattr(pair, name) for name, _ in _ARRAYS}
+    try:
+        with atomic_path(folder / record.file) as temporary, temporary.open("wb") as file:
+            np.savez(file, about=about, **arrays)
+    except OSError as err:
+        raise _cannot_write(folder, err) from err
+    return record
+
+
+def pair_file(pair_id: str, inputs: str) -> str:
+    """Name the file of a pair, relative to the store; other inputs give another file."""
+    return f"{PAIRS_FOLDER}/{pair_id}{'-' + inputs[:16] if inputs else ''}.npz"
+
+
+def find_pair(folder: Path, pair_id: str, inputs: str) -> PairRecord | None:
+    """Find a pair that an earlier run made from exactly these inputs; None if there is none whole.
+
+    A damaged file counts as none: it will be made anew.
+    """
+    path = folder / pair_file(pair_id, inputs)
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            record = _record_from(json.loads(archive["about"].tobytes()))
+        read_pair(folder, record)
+    except (SiteDataError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+    return record if (record.pair_id, record.inputs) == (pair_id, inputs) else None
+
+
+def read_pair(folder: Path, record: PairRecord) -> RoiPair:
+    """Read one pair and hold it against its digest.
+
+    Raises:
+        SiteDataError: the file is missing or damaged.
+    """
+    path = folder / record.file
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name, _ in _ARRAYS}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+        raise SiteDataError(
+            f"{path}: the prepared pair can't be read ({type(err).__name__}); "
+            "run `nognet prepare` again",
+            code="cache-damaged",
+        ) from err
+    pair = RoiPair(
+        pair_id=record.pair_id,
+        patient_id=record.patient_id,
+        interval_days=record.interval_days,
+        baseline_volume_mm3=record.baseline_volume_mm3,
+        follow_up_volume_mm3=record.follow_up_volume_mm3,
+        **arrays,
+    )
+    if _digest(pair) != record.sha256:
+        raise SiteDataError(
+            f"{path}: the prepared pair doesn't match its digest in {INDEX_NAME}; "
+            "delete the file and run `nognet prepare` again",
+            code="cache-damaged",
+        )
+    return pair
+
+
+def write_index(
+    folder: Path,
+    records: Sequence[PairRecord],
+    splits: Mapping[str, Split],
+    *,
+    roi: RoiConfig,
+) -> PreparedSite:
+    """Write `index.json` in one step and return the store.
+
+    Raises:
+        SiteDataError: ids repeat, a patient has no split, or the disk is full.
+    """
+    ids = [record.pair_id for record in records]
+    if len(set(ids)) != len(ids):
+        twice = sorted({i for i in ids if ids.count(i) > 1})
+        raise SiteDataError(f"{folder}: pair ids repeat: {', '.join(twice[:5])}", code="pair-twice")
+    without = sorted({r.patient_id for r in records} - set(splits))
+    if without:
+        raise SiteDataError(
+            f"{folder}: {len(without)} patients have no split, the first is {without[0]}",
+            code="no-split",
+        )
+    used = {r.patient_id: splits[r.patient_id] for r in records}
+    index = StoreIndex(roi, tuple(sorted(records, key=lambda r: r.pair_id)), used)
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "roi": roi.model_dump(mode="json"),
+        "pairs": [{**asdict(r), "split": used[r.patient_id]} for r in index.records],
+    }
+    try:
+        write_json_atomic(folder / INDEX_NAME, content)
+    except OSError as err:
+        raise _cannot_write(folder, err) from err
+    return PreparedSite(folder, index)
+
+
+def open_store(folder: Path) -> PreparedSite:
+    """Open what `nognet prepare` (or the ROI-level phantom) has written.
+
+    Raises:
+        SiteDataError: there is no index, or it is damaged or of another version.
+    """
+    path = folder / INDEX_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise SiteDataError(
+            f"{path}: no such file; run `nognet prepare --site site.yaml` first",
+            code="not-prepared",
+        ) from err
+    except (OSError, ValueError) as err:
+        raise _damaged_index(path, type(err).__name__) from err
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise _damaged_index(path, f"schema_version {version!r}, expected {SCHEMA_VERSION}")
+    try:
+        splits: dict[str, Split] = {}
+        for row in content["pairs"]:
+            split = row.pop("split")
+            if split not in SPLITS or splits.setdefault(row["patient_id"], split) != split:
+                raise _damaged_index(path, f"patient {row['patient_id']} is in two splits or none")
+        records = tuple(_record_from(row) for row in content["pairs"])
+        roi = RoiConfig.model_validate(content["roi"])
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise _damaged_index(path, type(err).__name__) from err
+    return PreparedSite(folder, StoreIndex(roi, records, splits))
+
+
+def _record_from(row: dict[str, Any]) -> PairRecord:
+    return PairRecord(**{**row, "warnings": tuple(row.get("warnings", ()))})
+
+
+def _count(records: Sequence[PairRecord]) -> dict[str, Any]:
+    strata = {name: sum(r.stratum == name for r in records) for name in STRATA}
+    patients = len({r.patient_id for r in records})
+    return {"patients": patients, "pairs": len(records), "strata": strata}
+
+
+def _digest(pair: RoiPair) -> str:
+    digest = hashlib.sha256()
+    for name, _ in _ARRAYS:
+        array = np.ascontiguousarray(getattr(pair, name))
+        digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    numbers = (pair.interval_days, pair.baseline_volume_mm3, pair.follow_up_volume_mm3)
+    digest.update(repr((pair.pair_id, pair.patient_id, *map(float, numbers))).encode())
+    return digest.hexdigest()
+
+
+def _check_pair(pair: RoiPair, roi: RoiConfig) -> None:
+    shape = (roi.size_vox,) * 3
+    for name, dtype in _ARRAYS:
+        array = getattr(pair, name)
+        if array.shape != shape or array.dtype != dtype:
+            raise SiteDataError(
+                f"pair {pair.pair_id}: {name} is {array.dtype} of shape {array.shape}, "
+                f"expected {np.dtype(dtype)} of shape {shape}",
+                code="roi-shape",
+            )
+    for name in ("baseline", "follow_up"):
+        image = getattr(pair, name)
+        if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+            raise SiteDataError(
+                f"pair {pair.pair_id}: {name} has values outside [0, 1]", code="roi-range"
+            )
+    numbers = (pair.interval_days, pair.baseline_volume_mm3, pair.follow_up_volume_mm3)
+    if not all(np.isfinite(number) and number > 0 for number in numbers):
+        raise SiteDataError(
+            f"pair {pair.pair_id}: interval and volumes must be above 0, found {numbers}",
+            code="roi-numbers",
+        )
+
+
+def _damaged_index(path: Path, found: str) -> SiteDataError:
+    return SiteDataError(
+        f"{path}: the index of prepared pairs is not usable ({found}); delete the cache folder "
+        "and run `nognet prepare` again",
+        code="cache-damaged",
+    )
+
+
+def _cannot_write(folder: Path, err: OSError) -> SiteDataError:
+    return SiteDataError(
+        f"{folder}: prepared pairs can't be written ({err.strerror}); nothing half-written was "
+        "left; make room and run again, finished pairs are kept",
+        code="cache-write",
+    )
