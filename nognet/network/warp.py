@@ -1,0 +1,80 @@
+"""The spatial transformer and what can be measured of a displacement field.
+
+Displacements are in voxels of the ROI grid in array order (z, y, x), pull-back:
+``warped(p) = image(p + u(p))`` (NoFoNet eq. 1; VoxelMorph). Always computed in float32: a bf16 warp
+errs by a sizeable part of its own effect.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@lru_cache(maxsize=16)
+def _identity_grid(size: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Normalised sampling grid of the identity, ``(1, D, H, W, 3)`` in x, y, z order."""
+    axes = [torch.linspace(-1.0, 1.0, n, device=device) for n in size]
+    z, y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([x, y, z], dim=-1)[None]
+
+
+@lru_cache(maxsize=16)
+def voxel_positions(size: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Index coordinates of all voxels, ``(1, 3, D, H, W)`` in z, y, x order."""
+    axes = [torch.arange(n, dtype=torch.float32, device=device) for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+
+
+def spatial_size(tensor: Tensor) -> tuple[int, int, int]:
+    """(D, H, W) of a ``(B, C, D, H, W)`` tensor."""
+    depth, height, width = tensor.shape[2:]
+    return depth, height, width
+
+
+def warp(image: Tensor, displacement_vox: Tensor) -> Tensor:
+    """Sample ``image(p + u(p))`` trilinearly; beyond the border the border's value is taken.
+
+    Args:
+        image: ``(B, C, D, H, W)``.
+        displacement_vox: ``(B, 3, D, H, W)``, voxels, z, y, x order.
+
+    Returns:
+        ``(B, C, D, H, W)`` float32.
+    """
+    u = displacement_vox.float()
+    size = spatial_size(u)
+    to_unit = torch.tensor([2.0 / (n - 1) for n in size], device=u.device)
+    normalised = (u * to_unit[None, :, None, None, None]).flip(1).permute(0, 2, 3, 4, 1)
+    grid = _identity_grid(size, u.device) + normalised
+    return F.grid_sample(
+        image.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
+    )
+
+
+def upsample_displacement(displacement_vox: Tensor) -> Tensor:
+    """Double the resolution of a field, and so its length in voxels: ``(B, 3, 2D, 2H, 2W)``."""
+    finer = F.interpolate(displacement_vox, scale_factor=2.0, mode="trilinear", align_corners=False)
+    return 2.0 * finer
+
+
+def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
+    """Jacobian determinant of ``p + u(p)`` by forward differences, ``(B, D-1, H-1, W-1)``."""
+    u = displacement_vox.float()
+    core = u[:, :, :-1, :-1, :-1]
+    columns = [
+        u[:, :, 1:, :-1, :-1] - core,
+        u[:, :, :-1, 1:, :-1] - core,
+        u[:, :, :-1, :-1, 1:] - core,
+    ]
+    matrix = torch.stack(columns, dim=-1).permute(0, 2, 3, 4, 1, 5) + torch.eye(3, device=u.device)
+    determinant: Tensor = torch.linalg.det(matrix)
+    return determinant
+
+
+def folded_fraction(displacement_vox: Tensor) -> Tensor:
+    """Share of voxels whose Jacobian determinant is not positive, ``(B,)``."""
+    return (jacobian_determinant(displacement_vox) <= 0).float().flatten(1).mean(1)
