@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import nognet
-from nognet.commands import config
+from nognet.commands import config, provision
 from nognet.console import LogFormat, emit, run_guarded, set_up_logging
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Federated training of MT-NoGNet on longitudinal chest CT. Not a medical device.",
 )
 app.add_typer(config.app, name="config")
+app.add_typer(provision.app, name="provision")
 
 
 def _print_version(wanted: bool) -> None:
