@@ -1,0 +1,208 @@
+"""What noised steps cost: a history of (noise, rate, steps) and its epsilon at a delta.
+
+Two accountants of Opacus, each an upper bound. **PRV** (Gopi et al. 2021) composes the privacy
+loss numerically and is tight: within 0.02 of dp-accounting's PLD. **RDP** (Mironov 2019, conversion
+of Balle et al. 2020) is analytic, looser, and the check. `epsilon` gives PRV's *upper* end, its
+numerical error of 0.01 included. Where PRV contradicts RDP (lies above it), the larger holds; where
+PRV can't be computed, RDP holds: never the more flattering figure of two that disagree.
+
+Neighbours are data sets that differ by one patient added or removed; the number of patients,
+which sets the rate, counts as public.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nognet.errors import PrivacyError
+
+PRV_ERROR = 0.01
+"""Numerical error of epsilon that PRV is asked for, and which its upper bound includes."""
+PRV_LIMIT = 100.0
+"""Above this epsilon (no privacy to speak of) PRV's exponentials overflow; RDP is used."""
+_RDP_ORDERS = (
+    *(1 + tenth / 10 for tenth in range(1, 100)),
+    *(float(order) for order in (*range(12, 64), 64, 80, 96, 128, 192, 256, 384, 512)),
+)
+
+
+@dataclass(frozen=True, order=True)
+class NoisedSteps:
+    """A number of DP-SGD steps alike: Poisson-subsampled Gaussian mechanisms.
+
+    Attributes:
+        noise_multiplier: Standard deviation of the noise over the clip norm, > 0.
+        sample_rate: Probability that a patient takes part in a step, in (0, 1].
+        steps: How many steps were taken, empty batches included, >= 1.
+
+    Raises:
+        PrivacyError: a value is outside its range.
+    """
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (
+            0 < self.noise_multiplier < math.inf
+            and 0 < self.sample_rate <= 1
+            and isinstance(self.steps, int)
+            and self.steps >= 1
+        ):
+            raise PrivacyError(
+                f"steps that can't be accounted for: {self}; expected noise_multiplier > 0, "
+                "sample_rate in (0, 1], steps >= 1",
+                code="bad-history",
+            )
+
+
+@dataclass(frozen=True)
+class PrivacyHistory:
+    """All noised steps on one data set, over rounds, restarts and studies; the order is kept."""
+
+    entries: tuple[NoisedSteps, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken in all."""
+        return sum(entry.steps for entry in self.entries)
+
+    def then(self, taken: NoisedSteps) -> PrivacyHistory:
+        """Append steps; alike ones one after the other become one entry.
+
+        >>> PrivacyHistory().then(NoisedSteps(1.0, 0.1, 5)).then(NoisedSteps(1.0, 0.1, 7)).entries
+        (NoisedSteps(noise_multiplier=1.0, sample_rate=0.1, steps=12),)
+        """
+        if self.entries and _is_alike(self.entries[-1], taken):
+            last = self.entries[-1]
+            longer = NoisedSteps(last.noise_multiplier, last.sample_rate, last.steps + taken.steps)
+            return PrivacyHistory((*self.entries[:-1], longer))
+        return PrivacyHistory((*self.entries, taken))
+
+    def merge(self, other: PrivacyHistory) -> PrivacyHistory:
+        """Append another history of the same patients: its costs add to these."""
+        return functools.reduce(PrivacyHistory.then, other.entries, self)
+
+    def epsilon(self, delta: float) -> float:
+        """Give epsilon at `delta` (see the module); 0 when nothing was spent.
+
+        Raises:
+            PrivacyError: delta is not in (0, 1), or no finite bound can be given.
+        """
+        return account(self, delta).epsilon
+
+    def to_json(self) -> str:
+        """Serialise; `from_json` gives an equal history."""
+        return json.dumps([asdict(entry) for entry in self.entries], allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> PrivacyHistory:
+        """Read what `to_json` wrote.
+
+        Raises:
+            PrivacyError: the text is no such history. It is never read as "nothing spent".
+        """
+        try:
+            return cls(tuple(_entry(row) for row in json.loads(text)))
+        except (ValueError, TypeError) as err:
+            raise PrivacyError(
+                "the record of noised steps is damaged; restore it from a backup: without it "
+                "nobody knows what was spent",
+                code="bad-history",
+            ) from err
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Epsilon by each accountant, and the one that holds.
+
+    Attributes:
+        epsilon: What is charged.
+        prv: Upper bound by PRV; None where it can't be computed.
+        rdp: Upper bound by RDP.
+        delta: The delta of all three.
+    """
+
+    epsilon: float
+    prv: float | None
+    rdp: float
+    delta: float
+
+
+def account(history: PrivacyHistory, delta: float) -> Accounts:
+    """Compute epsilon of a history by both accountants.
+
+    Raises:
+        PrivacyError: delta is not in (0, 1), or no finite bound can be given.
+    """
+    if not 0 < delta < 1:
+        raise PrivacyError(f"delta is {delta}, expected a number in (0, 1)", code="bad-delta")
+    if not history.entries:
+        return Accounts(epsilon=0.0, prv=0.0, rdp=0.0, delta=delta)
+    return _account(_grouped(history.entries), delta)
+
+
+@functools.lru_cache(maxsize=256)
+def _account(entries: tuple[NoisedSteps, ...], delta: float) -> Accounts:
+    rdp = _epsilon_rdp(entries, delta)
+    prv = _epsilon_prv(entries, delta) if rdp < PRV_LIMIT else None
+    if not math.isfinite(rdp) and prv is None:
+        raise PrivacyError(
+            f"no finite epsilon at delta {delta} for {entries}; use more noise", code="no-epsilon"
+        )
+    return Accounts(epsilon=rdp if prv is None else prv, prv=prv, rdp=rdp, delta=delta)
+
+
+def _epsilon_rdp(entries: Iterable[NoisedSteps], delta: float) -> float:
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
+    accountant.history = [(e.noise_multiplier, e.sample_rate, e.steps) for e in entries]
+    with warnings.catch_warnings():
+        # A bound at the first or last order is still a bound, only a looser one.
+        warnings.filterwarnings("ignore", message="Optimal order is")
+        epsilon = accountant.get_epsilon(delta, alphas=list(_RDP_ORDERS))
+    return max(0.0, float(epsilon))
+
+
+def _epsilon_prv(entries: Iterable[NoisedSteps], delta: float) -> float | None:
+    from opacus.accountants import PRVAccountant
+
+    accountant = PRVAccountant()
+    accountant.history = [(e.noise_multiplier, e.sample_rate, e.steps) for e in entries]
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        # At rate 1 the loss is bounded from below by log(1 - q) = -inf, which is right.
+        warnings.filterwarnings("ignore", message="Optimal order is")
+        try:
+            epsilon = float(accountant.get_epsilon(delta, eps_error=PRV_ERROR))
+        except (RuntimeError, ValueError):  # Opacus: the discretisation is not fine enough
+            return None
+    return max(0.0, epsilon) if math.isfinite(epsilon) else None
+
+
+def _grouped(entries: Iterable[NoisedSteps]) -> tuple[NoisedSteps, ...]:
+    """Sum the steps of alike entries: composition doesn't depend on the order."""
+    steps: dict[tuple[float, float], int] = {}
+    for entry in entries:
+        key = (entry.noise_multiplier, entry.sample_rate)
+        steps[key] = steps.get(key, 0) + entry.steps
+    return tuple(sorted(NoisedSteps(noise, rate, n) for (noise, rate), n in steps.items()))
+
+
+def _is_alike(one: NoisedSteps, other: NoisedSteps) -> bool:
+    return (one.noise_multiplier, one.sample_rate) == (other.noise_multiplier, other.sample_rate)
+
+
+def _entry(row: Any) -> NoisedSteps:  # noqa: ANN401  any JSON value at all
+    if not isinstance(row, dict):
+        raise TypeError(f"found {type(row).__name__}, expected an object")
+    return NoisedSteps(**row)
