@@ -1,0 +1,191 @@
+"""What each metric means, in one text that the contract hashes and every report prints.
+
+A change of any number a metric gives needs a new `DEFINITIONS_VERSION`: sites of different versions
+must not be compared or averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nognet.types import STRATA, Stratum
+
+DEFINITIONS_VERSION = 1
+GROWTH_AUC = "growth_auc"
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """One metric, as a report shows it.
+
+    Attributes:
+        name: The key in `metrics.json`.
+        title: The column's head.
+        unit: The unit printed behind the title; empty for a plain number.
+        region: The voxels it is computed on.
+        text: The definition.
+        higher_is_better: The direction in which predictions improve.
+        decimals: Digits behind the point that a table shows.
+    """
+
+    name: str
+    title: str
+    unit: str
+    region: str
+    text: str
+    higher_is_better: bool
+    decimals: int
+
+    @property
+    def full_text(self) -> str:
+        """Text, region and direction in one paragraph."""
+        direction = "Higher" if self.higher_is_better else "Lower"
+        return f"{self.text} Region: {self.region}. {direction} is better."
+
+
+_IMAGE = "Images are CT scaled from the study's HU window to [0, 1], so the data range is 1."
+
+_ALL = (
+    MetricDefinition(
+        name="psnr",
+        title="PSNR",
+        unit="dB",
+        region="the whole ROI",
+        text=(
+            "Peak signal-to-noise ratio, 10 log10(1 / MSE) between predicted and true follow-up "
+            f"image. {_IMAGE} The MSE is floored at 1e-10, so identical images give 100 dB."
+        ),
+        higher_is_better=True,
+        decimals=2,
+    ),
+    MetricDefinition(
+        name="psnr_nodule",
+        title="PSNR nodule",
+        unit="dB",
+        region=(
+            "the union of the predicted (probability > 0.5) and the true follow-up mask; both "
+            "images are 0 elsewhere and the MSE is averaged over the whole ROI"
+        ),
+        text=(
+            "PSNR of the nodule alone, as NoFoNet's PSNR*. It grows with the size of the ROI and "
+            f"can't be set beside `psnr`. {_IMAGE} Floored as `psnr`."
+        ),
+        higher_is_better=True,
+        decimals=2,
+    ),
+    MetricDefinition(
+        name="ssim",
+        title="SSIM",
+        unit="",
+        region="the whole ROI but a rim of 5 voxels, half the window, as scikit-image averages it",
+        text=(
+            "Structural similarity in 3D: Gaussian window of 11 voxels, sigma 1.5, K1 0.01, K2 "
+            f"0.03, population covariances, borders reflected. {_IMAGE}"
+        ),
+        higher_is_better=True,
+        decimals=4,
+    ),
+    MetricDefinition(
+        name="ssim_nodule",
+        title="SSIM nodule",
+        unit="",
+        region=(
+            "the bounding box of the true follow-up mask, enlarged at each side by 10 % of its "
+            "edge (rounded up) and cut at the ROI's border"
+        ),
+        text=(
+            "The SSIM map of `ssim` (computed on the whole ROI, borders reflected) averaged over "
+            "the nodule's box. Undefined, and left out, where the true mask is empty."
+        ),
+        higher_is_better=True,
+        decimals=4,
+    ),
+    MetricDefinition(
+        name="dsc",
+        title="DSC",
+        unit="",
+        region="the whole ROI",
+        text=(
+            "Dice similarity coefficient of the predicted follow-up mask (probability > 0.5) and "
+            "the true one; two empty masks give 1."
+        ),
+        higher_is_better=True,
+        decimals=4,
+    ),
+    MetricDefinition(
+        name="volume_error",
+        title="Volume error",
+        unit="",
+        region="the whole ROI",
+        text=(
+            "Relative error of the follow-up volume, |V_hat - V| / V. V_hat is the sum of the "
+            "predicted mask's probabilities, V the count of the true mask's voxels, both on the 1 "
+            "mm ROI grid. Undefined, and left out, where the true mask is empty."
+        ),
+        higher_is_better=False,
+        decimals=3,
+    ),
+    MetricDefinition(
+        name="log_volume_error",
+        title="Log volume error",
+        unit="",
+        region="the whole ROI",
+        text=(
+            "Error of the logarithm of the follow-up volume, |ln(V_hat / V)|, with the volumes of "
+            "`volume_error`; V_hat is floored at 1 mm3. Undefined, and left out, where the true "
+            "mask is empty."
+        ),
+        higher_is_better=False,
+        decimals=3,
+    ),
+    MetricDefinition(
+        name=GROWTH_AUC,
+        title="Growth AUC",
+        unit="",
+        region="the whole ROI",
+        text=(
+            "How well the predicted volume ratio V_hat / V0 ranks growing nodules (true native "
+            "volume +25 % and more) above the others: the share of (growing, other) pairs of "
+            "examples in the right order, ties counting one half. Examples are compared within a "
+            "site only; pooling adds the sites' comparisons."
+        ),
+        higher_is_better=True,
+        decimals=3,
+    ),
+)
+
+DEFINITIONS: dict[str, MetricDefinition] = {definition.name: definition for definition in _ALL}
+METRIC_NAMES: tuple[str, ...] = tuple(DEFINITIONS)
+PAIR_METRIC_NAMES: tuple[str, ...] = tuple(name for name in METRIC_NAMES if name != GROWTH_AUC)
+
+AVERAGING_TEXT = (
+    "A metric is computed for each pair of scans; tables give the mean over pairs, and the sample "
+    "standard deviation (n - 1) where one is shown. A patient with several pairs counts with each."
+)
+NOT_COMPARABLE_TEXT = (
+    "Published PSNR values are not comparable between papers or with these: data ranges, regions "
+    "and ROI sizes differ. Compare with the baselines beside, which saw the same pairs."
+)
+STRATUM_TEXTS: dict[Stratum, str] = dict(
+    zip(
+        STRATA,
+        ("volume +25 % and more", "between", "volume -20 % and less"),
+        strict=True,
+    )
+)
+
+
+def definition_texts() -> dict[str, str]:
+    """Give the full text of every metric, as `metrics.json` carries it."""
+    return {name: definition.full_text for name, definition in DEFINITIONS.items()}
+
+
+def is_better(metric: str, candidate: float, best: float | None) -> bool:
+    """Say whether `candidate` beats `best` (None: nothing yet) in the metric's own direction.
+
+    >>> is_better("dsc", 0.8, 0.7), is_better("volume_error", 0.8, 0.7), is_better("dsc", 0.1, None)
+    (True, False, True)
+    """
+    if best is None:
+        return True
+    return candidate > best if DEFINITIONS[metric].higher_is_better else candidate < best
