@@ -1,0 +1,190 @@
+"""A phantom patient: chest, vessels, nodules and their fate, drawn once from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nognet.phantom.anatomy import Thorax, draw_thorax
+from nognet.phantom.growth import Kind, NodulePlan, deal_kinds, draw_nodule, draw_visit_days
+from nognet.phantom.motion import Motion
+from nognet.phantom.nodule import Look, body_at, draw_look
+from nognet.phantom.render import PlacedNodule, Scene
+from nognet.phantom.tree import Capsules, grow_tree, join
+from nognet.randomness import derived_seed, numpy_generator
+
+SLAB_HALF_MM = 34.0
+NODULE_LEVEL_MM = 4.0
+
+
+@dataclass(frozen=True)
+class PatientPlan:
+    """What is decided for a patient before anything is drawn.
+
+    Attributes:
+        site: Number of the hospital.
+        number: Number of the patient, from 0.
+        days: Days of the visits since the first, ascending from 0.
+        kinds: The kind of each nodule.
+    """
+
+    site: int
+    number: int
+    days: tuple[int, ...]
+    kinds: tuple[Kind, ...]
+
+    @property
+    def pairs_a_nodule(self) -> int:
+        """Ordered pairs of dates."""
+        return len(self.days) * (len(self.days) - 1) // 2
+
+
+@dataclass(frozen=True)
+class PhantomNodule:
+    """A nodule of a patient: its fate, its look and its place (tissue coordinates x, y, z)."""
+
+    plan: NodulePlan
+    look: Look
+    centre_mm: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PhantomPatient:
+    """A patient's tissue and nodules; `scene` shows them at a date."""
+
+    plan: PatientPlan
+    thorax: Thorax
+    vessels: Capsules
+    airways: Capsules
+    nodules: tuple[PhantomNodule, ...]
+
+    def scene(self, visit: int, motion: Motion) -> Scene:
+        """Show the patient at visit 0, 1, 2 as positioned by `motion`."""
+        return Scene(
+            tissue=self.thorax,
+            texture=self.thorax.texture,
+            vessels=self.vessels,
+            airways=self.airways,
+            nodules=placed_nodules(self.nodules, self.plan.days[visit]),
+            motion=motion,
+        )
+
+
+def placed_nodules(nodules: Sequence[PhantomNodule], days: float) -> tuple[PlacedNodule, ...]:
+    """Show nodules as they are that many days after the first visit."""
+    return tuple(
+        PlacedNodule(
+            centre_mm=nodule.centre_mm,
+            body=body_at(nodule.look, nodule.plan, days),
+            first_radius_mm=nodule.plan.diameter_mm / 2,
+        )
+        for nodule in nodules
+    )
+
+
+def plan_patients(site: int, patients: int, seed: int) -> tuple[PatientPlan, ...]:
+    """Decide visits, nodules and kinds of a hospital's patients.
+
+    Half of the patients have three visits, a third two nodules; kinds are dealt so that every run
+    of patients holds the mix of pairs.
+    """
+    rng = numpy_generator(seed, "phantom", "plan", site)
+    shift = int(rng.integers(0, 6))
+    visits = [3 if (number + shift) % 2 == 0 else 2 for number in range(patients)]
+    counts = [2 if (number + shift) % 3 == 0 else 1 for number in range(patients)]
+    weights = [
+        v * (v - 1) // 2 for v, count in zip(visits, counts, strict=True) for _ in range(count)
+    ]
+    kinds = iter(deal_kinds(weights, rng))
+    return tuple(
+        PatientPlan(
+            site=site,
+            number=number,
+            days=draw_visit_days(visits[number], rng),
+            kinds=tuple(next(kinds) for _ in range(counts[number])),
+        )
+        for number in range(patients)
+    )
+
+
+def draw_patient(plan: PatientPlan, seed: int) -> PhantomPatient:
+    """Draw the patient of a plan; equal seeds give equal patients."""
+    rng = numpy_generator(seed, "phantom", "patient", plan.site, plan.number)
+    side = 1 if rng.uniform() < 0.45 else -1
+    thorax = draw_thorax(derived_seed(seed, "phantom", "site", plan.site), side, rng)
+    drawn = [draw_nodule(kind, rng) for kind in plan.kinds]
+    looks = [draw_look(nodule, rng) for nodule in drawn]
+    reaches = [
+        max(body_at(look, nodule, day).reach_mm for day in plan.days)
+        for nodule, look in zip(drawn, looks, strict=True)
+    ]
+    centres = _place(thorax, reaches, rng)
+    nodules = tuple(
+        PhantomNodule(*parts) for parts in zip(drawn, looks, centres, strict=True)
+    )
+    vessels, airways = _draw_trees(thorax, nodules, rng)
+    return PhantomPatient(plan, thorax, vessels, airways, nodules)
+
+
+def _place(
+    thorax: Thorax, reaches_mm: Sequence[float], rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """Find places in the lung, away from its walls and from one another."""
+    low = np.array([25.0, -80.0, -NODULE_LEVEL_MM])
+    high = np.array([125.0, 80.0, NODULE_LEVEL_MM])
+    candidates = rng.uniform(low, high, (600, 3)) * [thorax.side, 1, 1]
+    depth = -thorax.pleura_distance(*(axis.astype(np.float32) for axis in candidates.T))
+    chosen: list[NDArray[np.float64]] = []
+    for reach in reaches_mm:
+        room = depth - reach - 3.0
+        for other, other_reach in zip(chosen, reaches_mm, strict=False):
+            gap = np.linalg.norm(candidates - other, axis=1) - reach - other_reach
+            room = np.minimum(room, gap - 16.0)
+        fitting = np.flatnonzero(room > 0)
+        index = int(fitting[0]) if len(fitting) else int(np.argmax(room))
+        chosen.append(candidates[index])
+    return chosen
+
+
+def _draw_trees(
+    thorax: Thorax, nodules: Sequence[PhantomNodule], rng: np.random.Generator
+) -> tuple[Capsules, Capsules]:
+    """Grow arteries with their bronchi, veins apart, and a feeding vessel to each nodule."""
+    side = np.array([thorax.side, 1, 1])
+    targets = [_lung_points(thorax, count, rng) for count in (130, 110)]
+    arteries = grow_tree(np.array([30.0, 0.0, 4.0]) * side, targets[0], 5.5, rng)
+    veins = grow_tree(np.array([30.0, 14.0, -10.0]) * side, targets[1], 5.0, rng)
+    beside = np.array([1.0, 5.5, 2.0]) * side
+    wide = arteries.radius_mm > 1.3
+    thin = arteries.radius_mm[wide, None] / 5.5
+    bronchi = arteries.select(wide)
+    airways = Capsules(
+        bronchi.start_mm + beside * thin ** 0.7,
+        bronchi.end_mm + beside * thin ** 0.7,
+        bronchi.radius_mm * 0.72,
+    )
+    vessels = join([arteries, veins])
+    feeders = [_feeder(vessels, nodule) for nodule in nodules if nodule.plan.kind != "smooth"]
+    return join([vessels, *feeders]), airways
+
+
+def _lung_points(thorax: Thorax, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw points of lung a few millimetres inside the pleura, in the slab and a little beyond."""
+    reach = SLAB_HALF_MM + 12.0
+    points = rng.uniform([12.0, -90.0, -reach], [135.0, 90.0, reach], (count * 4, 3))
+    points *= [thorax.side, 1, 1]
+    depth = -thorax.pleura_distance(*(axis.astype(np.float32) for axis in points.T))
+    inside: NDArray[np.float64] = points[depth > 4.0][:count]
+    return inside
+
+
+def _feeder(vessels: Capsules, nodule: PhantomNodule) -> Capsules:
+    """Lead a thin branch from the nearest vessel to the nodule's centre."""
+    distance = np.linalg.norm(vessels.end_mm - nodule.centre_mm, axis=1)
+    nearest = int(np.argmin(distance))
+    start = vessels.end_mm[nearest]
+    radius = float(np.clip(vessels.radius_mm[nearest], 0.7, 1.3))
+    return Capsules(start[None], nodule.centre_mm[None], np.array([radius]))
