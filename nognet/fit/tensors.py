@@ -1,0 +1,96 @@
+"""Pairs to batches: stacking, order of the samples, augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nognet.errors import TrainingError
+from nognet.network import Batch
+from nognet.types import RoiPair
+
+_INTENSITY_SHIFT = 0.01  # 14 HU of the window -1024..400
+_AXES = (2, 3, 4)
+
+
+def stack_pairs(pairs: Sequence[RoiPair]) -> Batch:
+    """Stack pairs into one batch on the CPU.
+
+    Raises:
+        TrainingError: no pairs, or a pair with voxels that are not finite (named by its id).
+    """
+    if not pairs:
+        raise TrainingError("no pairs to stack into a batch", code="no-pairs")
+    for pair in pairs:
+        if not (np.isfinite(pair.baseline).all() and np.isfinite(pair.follow_up).all()):
+            raise TrainingError(
+                f"pair {pair.pair_id}: voxels that are not finite; expected values in [0, 1]; "
+                "delete the cache and prepare the site again",
+                code="voxels-not-finite",
+            )
+
+    def stack(name: str) -> Tensor:
+        arrays = np.stack([getattr(pair, name) for pair in pairs]).astype(np.float32)
+        return torch.from_numpy(arrays)[:, None]
+
+    ratios = [pair.follow_up_volume_mm3 / pair.baseline_volume_mm3 for pair in pairs]
+    return Batch(
+        image=stack("baseline"),
+        mask=stack("baseline_mask"),
+        target_image=stack("follow_up"),
+        target_mask=stack("follow_up_mask"),
+        interval_days=torch.tensor([float(pair.interval_days) for pair in pairs]),
+        log_growth=torch.tensor([math.log(ratio) for ratio in ratios]),
+    )
+
+
+def sample_order(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Yield batches of indices for ever: each pass over the data is shuffled anew.
+
+    A batch never holds the same index twice unless there are fewer pairs than its size.
+    """
+    waiting: list[int] = []
+    size = min(batch_size, count)
+    while True:
+        batch, waiting = waiting[:size], waiting[size:]
+        if len(batch) < size:
+            shuffled = torch.randperm(count, generator=generator).tolist()
+            taken = set(batch)
+            fresh = [index for index in shuffled if index not in taken]
+            late = [index for index in shuffled if index in taken]
+            batch, waiting = batch + fresh[: size - len(batch)], fresh[size - len(batch) :] + late
+        yield batch
+
+
+def augment(batch: Batch, generator: torch.Generator) -> Batch:
+    """Flip and rotate (by 90 degrees) whole pairs at random and shift their intensities slightly.
+
+    All random numbers are drawn first, one set a sample; the input is left as it is.
+    """
+    count = batch.image.shape[0]
+    flips = torch.rand((count, 3), generator=generator) < 0.5
+    orders = [torch.randperm(3, generator=generator).tolist() for _ in range(count)]
+    shifts = (torch.rand((count, 1, 1, 1, 1), generator=generator) * 2 - 1) * _INTENSITY_SHIFT
+
+    def turn(values: Tensor) -> Tensor:
+        turned = []
+        for sample in range(count):
+            order = [0, 1, *(2 + axis for axis in orders[sample])]
+            flipped = [
+                axis for axis, is_flipped in zip(_AXES, flips[sample], strict=True) if is_flipped
+            ]
+            turned.append(values[sample : sample + 1].permute(order).flip(flipped))
+        return torch.cat(turned)
+
+    return Batch(
+        image=(turn(batch.image) + shifts).clamp(0.0, 1.0),
+        mask=turn(batch.mask),
+        target_image=(turn(batch.target_image) + shifts).clamp(0.0, 1.0),
+        target_mask=turn(batch.target_mask),
+        interval_days=batch.interval_days,
+        log_growth=batch.log_growth,
+    )
