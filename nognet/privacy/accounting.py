@@ -55,7 +55,7 @@ class NoisedSteps:
         if not (
             0 < self.noise_multiplier < math.inf
             and 0 < self.sample_rate <= 1
-            and isinstance(self.steps, int)
+            and type(self.steps) is int  # not bool, which JSON may hold
             and self.steps >= 1
         ):
             raise PrivacyError(
@@ -112,7 +112,7 @@ class PrivacyHistory:
             PrivacyError: the text is no such history. It is never read as "nothing spent".
         """
         try:
-            return cls(tuple(_entry(row) for row in json.loads(text)))
+            return cls(tuple(_entry(row) for row in _rows(text)))
         except (ValueError, TypeError) as err:
             raise PrivacyError(
                 "the record of noised steps is damaged; restore it from a backup: without it "
@@ -200,6 +200,13 @@ def _grouped(entries: Iterable[NoisedSteps]) -> tuple[NoisedSteps, ...]:
 
 def _is_alike(one: NoisedSteps, other: NoisedSteps) -> bool:
     return (one.noise_multiplier, one.sample_rate) == (other.noise_multiplier, other.sample_rate)
+
+
+def _rows(text: str) -> list[Any]:
+    rows = json.loads(text)
+    if not isinstance(rows, list):
+        raise TypeError(f"found {type(rows).__name__}, expected a list")
+    return rows
 
 
 def _entry(row: Any) -> NoisedSteps:  # noqa: ANN401  any JSON value at all
