@@ -52,7 +52,7 @@ def contract(study: StudyConfig, *, roi: RoiConfig | None = None) -> Contract:
     }
     parameters = {
         f"parameter {tensor.name}": f"{tensor.dtype} {list(tensor.shape)}"
-        for tensor in weight_spec(study.network, study.roi)
+        for tensor in weight_spec(study.network)
     }
     return {**meaning, **parameters}
 

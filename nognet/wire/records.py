@@ -154,7 +154,7 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class TrainReply:
-    """What a site gives back after a round of training."""
+    """What a site gives back after a round of training; no loss under differential privacy."""
 
     site: str
     round_number: int
@@ -162,7 +162,7 @@ class TrainReply:
     n_pairs: int
     n_patients: int
     steps: int
-    mean_loss: float
+    mean_loss: float | None
     seconds: float
     epsilon: float | None = None
     delta: float | None = None
@@ -173,11 +173,10 @@ class TrainReply:
             "n-pairs": self.n_pairs,
             "n-patients": self.n_patients,
             "steps": self.steps,
-            "loss": self.mean_loss,
             "seconds": self.seconds,
         }
-        privacy = {"epsilon": self.epsilon, "delta": self.delta}
-        numbers |= {key: value for key, value in privacy.items() if value is not None}
+        optional = {"loss": self.mean_loss, "epsilon": self.epsilon, "delta": self.delta}
+        numbers |= {key: value for key, value in optional.items() if value is not None}
         return RecordDict(
             {
                 ARRAYS: ArrayRecord({WEIGHTS: Array(self.weights)}),
@@ -196,8 +195,8 @@ class TrainReply:
         """
         _expect_records(content, {ARRAYS, METRICS, CONFIG})
         config = _config(content, {"site", ROUND_KEY})
-        required = {"n-pairs", "n-patients", "steps", "loss", "seconds"}
-        numbers = _numbers(content, required, optional={"epsilon", "delta"})
+        required = {"n-pairs", "n-patients", "steps", "seconds"}
+        numbers = _numbers(content, required, optional={"loss", "epsilon", "delta"})
         n_pairs, n_patients = fields.count(numbers, "n-pairs"), fields.count(numbers, "n-patients")
         if not 1 <= n_patients <= n_pairs:
             raise WireError(
@@ -212,10 +211,10 @@ class TrainReply:
             n_pairs=n_pairs,
             n_patients=n_patients,
             steps=fields.count(numbers, "steps"),
-            mean_loss=fields.number(numbers, "loss"),
+            mean_loss=_optional(numbers, "loss", -math.inf, math.inf),
             seconds=fields.number(numbers, "seconds", 0.0),
-            epsilon=_privacy(numbers, "epsilon", math.inf),
-            delta=_privacy(numbers, "delta", 1.0),
+            epsilon=_optional(numbers, "epsilon", 0.0, math.inf),
+            delta=_optional(numbers, "delta", 0.0, 1.0),
         )
 
 
@@ -338,8 +337,8 @@ def _numbers(
     return numbers
 
 
-def _privacy(numbers: Mapping[str, float], key: str, high: float) -> float | None:
-    return fields.number(numbers, key, 0.0, high) if key in numbers else None
+def _optional(numbers: Mapping[str, float], key: str, low: float, high: float) -> float | None:
+    return fields.number(numbers, key, low, high) if key in numbers else None
 
 
 def _metrics(numbers: Mapping[str, int | float]) -> MetricRecord:

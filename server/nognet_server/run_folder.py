@@ -1,0 +1,137 @@
+"""The run folder `runs/<name>/`: where everything of a run is, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from nognet.config import StudyConfig
+from nognet.errors import ConfigError, NognetError
+from nognet.files import write_json_atomic, write_text_atomic
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """The study as run."""
+        return self.path / "study.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """All figures, rewritten after every round."""
+        return self.path / "metrics.json"
+
+    @property
+    def model(self) -> Path:
+        """The best global model so far; the final one at the end."""
+        return self.path / "model.nognet"
+
+    @property
+    def report(self) -> Path:
+        """The report for people."""
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One checkpoint a round."""
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the run's processes."""
+        return self.path / "logs"
+
+    @property
+    def outcome(self) -> Path:
+        """How the ServerApp ended, for the process that started it."""
+        return self.logs / "outcome.json"
+
+    def checkpoint(self, round_number: int) -> Path:
+        """Give the path of a round's checkpoint."""
+        return self.checkpoints / f"round_{round_number:04d}.nognet"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: exit code and message, as the command that started it shows them."""
+
+    exit_code: int
+    message: str
+
+
+def new_run_folder(study: StudyConfig) -> RunFolder:
+    """Make the folder of a new run: `runs/<name>`, or `runs/<name>-2` and so on if it exists.
+
+    Raises:
+        ConfigError: the folder can't be made.
+    """
+    try:
+        study.runs.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            suffix = "" if number == 1 else f"-{number}"
+            path = study.runs / f"{study.name}{suffix}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            return RunFolder(path)
+    except OSError as err:
+        raise ConfigError(
+            f"runs: {study.runs} can't be written ({type(err).__name__}); set `runs:` in the study "
+            "to a folder that can"
+        ) from err
+    raise ConfigError(f"runs: {study.runs} holds 9999 runs named {study.name}; clear it out")
+
+
+def existing_run_folder(path: Path) -> RunFolder:
+    """Open the folder of a run to resume.
+
+    Raises:
+        ConfigError: there is no run in it.
+    """
+    folder = RunFolder(path.resolve())
+    if not folder.study.is_file():
+        raise ConfigError(
+            f"{path}: no run to resume (it has no study.yaml); give a folder such as runs/demo"
+        )
+    return folder
+
+
+def write_study(folder: RunFolder, study: StudyConfig) -> None:
+    """Write the study as run; it can be given to a command again."""
+    values = study.model_dump(mode="json", exclude_none=True)
+    write_text_atomic(folder.study, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def write_outcome(folder: RunFolder, outcome: Outcome) -> None:
+    """Write how the run ended."""
+    value = {"exit_code": outcome.exit_code, "message": outcome.message}
+    write_json_atomic(folder.outcome, value)
+
+
+def outcome_of(error: BaseException | None, interrupted_code: int) -> Outcome:
+    """Turn what ended a run into an outcome."""
+    if error is None:
+        return Outcome(0, "completed")
+    if isinstance(error, NognetError):
+        return Outcome(error.exit_code, str(error))
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Outcome(interrupted_code, "interrupted")
+    return Outcome(1, f"{type(error).__name__}: {error}")
+
+
+def read_outcome(folder: RunFolder) -> Outcome | None:
+    """Read how the run ended; None while it runs, or if its process died."""
+    try:
+        value = json.loads(folder.outcome.read_text(encoding="utf-8"))
+        return Outcome(int(value["exit_code"]), str(value["message"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
