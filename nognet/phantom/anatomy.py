@@ -120,15 +120,13 @@ class Thorax:
             heart = _ellipse(u + 8, y + 34, 40, 46)
         hilum = _ellipse(u - 8, y - 6, 25, 27)
         spine = _ellipse(u, y - 66, 27, 30)
-        inner = np.minimum(np.minimum(heart, hilum), spine)
+        inner = np.minimum(np.minimum(heart, hilum), np.minimum(spine, u - 11))
         result: Array = np.maximum(cage, -inner) * np.float32(self.size)
         return result
 
     def _cage(self, u: Array, y: Array, taper: Array | np.float32) -> Array:
-        a = ((u - 70) * np.float32(1 / 62)) ** 2
-        b = ((y + 2) * np.float32(1 / 88)) ** 2
-        rho = np.sqrt(np.sqrt(a * a + b * b))
-        result: Array = (rho - taper) * np.float32(68)
+        rho = np.sqrt((u * np.float32(1 / 134)) ** 2 + ((y + 2) * np.float32(1 / 92)) ** 2)
+        result: Array = (rho - taper) * np.float32(104)
         return result
 
     def hu(self, x: Array, y: Array, z: Array, *, edge_mm: float, lung_hu: float) -> Array:

@@ -212,7 +212,8 @@ def signed_distance(body: NoduleBody, points_mm: NDArray[Any]) -> Array:
     surface = np.maximum(1 + lobes.sum(axis=1), np.float32(0.3))
     lobes *= look.sharpness.astype(np.float32)
     along = np.einsum("nk,nk->n", lobes, cosine)
-    gradient = direction - (lobes @ bumps - direction * along[:, None]) / radius[:, None]
+    # the slope is taken on the surface, so that the distance is monotonic along every ray
+    gradient = direction - (lobes @ bumps - direction * along[:, None]) / surface[:, None]
     gradient /= body.axes_mm.astype(np.float32)
     steepness = np.sqrt(np.einsum("nk,nk->n", gradient, gradient))
     result: Array = (radius - surface) / np.maximum(steepness, np.float32(1e-3))

@@ -121,22 +121,25 @@ def draw_patient(plan: PatientPlan, seed: int) -> PhantomPatient:
         max(body_at(look, nodule, day).reach_mm for day in plan.days)
         for nodule, look in zip(drawn, looks, strict=True)
     ]
-    centres = _place(thorax, reaches, rng)
-    nodules = tuple(
-        PhantomNodule(*parts) for parts in zip(drawn, looks, centres, strict=True)
-    )
-    vessels, airways = _draw_trees(thorax, nodules, rng)
-    return PhantomPatient(plan, thorax, vessels, airways, nodules)
+    vessels, airways = _draw_trees(thorax, rng)
+    centres = _place(thorax, vessels, reaches, rng)
+    nodules = tuple(PhantomNodule(*parts) for parts in zip(drawn, looks, centres, strict=True))
+    feeders = [_feeder(vessels, nodule) for nodule in nodules if nodule.plan.kind != "smooth"]
+    return PhantomPatient(plan, thorax, join([vessels, *feeders]), airways, nodules)
 
 
 def _place(
-    thorax: Thorax, reaches_mm: Sequence[float], rng: np.random.Generator
+    thorax: Thorax, vessels: Capsules, reaches_mm: Sequence[float], rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
-    """Find places in the lung, away from its walls and from one another."""
+    """Find places in the lung, away from its walls, from wide vessels and from one another."""
     low = np.array([25.0, -80.0, -NODULE_LEVEL_MM])
     high = np.array([125.0, 80.0, NODULE_LEVEL_MM])
-    candidates = rng.uniform(low, high, (600, 3)) * [thorax.side, 1, 1]
+    candidates = rng.uniform(low, high, (900, 3)) * [thorax.side, 1, 1]
     depth = -thorax.pleura_distance(*(axis.astype(np.float32) for axis in candidates.T))
+    wide = vessels.select(vessels.radius_mm > 2.2)
+    middles = (wide.start_mm + wide.end_mm) / 2
+    to_vessel = np.linalg.norm(candidates[:, None] - middles, axis=2).min(axis=1) - 6.0
+    depth = np.minimum(depth, to_vessel)
     chosen: list[NDArray[np.float64]] = []
     for reach in reaches_mm:
         room = depth - reach - 3.0
@@ -149,26 +152,18 @@ def _place(
     return chosen
 
 
-def _draw_trees(
-    thorax: Thorax, nodules: Sequence[PhantomNodule], rng: np.random.Generator
-) -> tuple[Capsules, Capsules]:
-    """Grow arteries with their bronchi, veins apart, and a feeding vessel to each nodule."""
+def _draw_trees(thorax: Thorax, rng: np.random.Generator) -> tuple[Capsules, Capsules]:
+    """Grow arteries with their bronchi, and veins apart."""
     side = np.array([thorax.side, 1, 1])
-    targets = [_lung_points(thorax, count, rng) for count in (130, 110)]
+    targets = [_lung_points(thorax, count, rng) for count in (190, 160)]
     arteries = grow_tree(np.array([30.0, 0.0, 4.0]) * side, targets[0], 5.5, rng)
     veins = grow_tree(np.array([30.0, 14.0, -10.0]) * side, targets[1], 5.0, rng)
-    beside = np.array([1.0, 5.5, 2.0]) * side
-    wide = arteries.radius_mm > 1.3
-    thin = arteries.radius_mm[wide, None] / 5.5
-    bronchi = arteries.select(wide)
+    bronchi = arteries.select(arteries.radius_mm > 1.7)
+    beside = np.array([0.2, 0.75, 0.63]) * side * 1.9 * bronchi.radius_mm[:, None]
     airways = Capsules(
-        bronchi.start_mm + beside * thin ** 0.7,
-        bronchi.end_mm + beside * thin ** 0.7,
-        bronchi.radius_mm * 0.72,
+        bronchi.start_mm + beside, bronchi.end_mm + beside, bronchi.radius_mm * 0.7
     )
-    vessels = join([arteries, veins])
-    feeders = [_feeder(vessels, nodule) for nodule in nodules if nodule.plan.kind != "smooth"]
-    return join([vessels, *feeders]), airways
+    return join([arteries, veins]), airways
 
 
 def _lung_points(thorax: Thorax, count: int, rng: np.random.Generator) -> NDArray[np.float64]:

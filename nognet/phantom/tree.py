@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MURRAY_EXPONENT = 2.8
+BENT_FROM_RADIUS_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,16 @@ def grow_tree(
         share = 0.42 if len(served) > 1 else 1.0
         tip = at + share * towards
         length = float(np.linalg.norm(towards)) * share
-        bend = (at + tip) / 2 + rng.normal(0.0, 0.07 * length, 3)
         radius = root_radius_mm * (len(served) / len(targets_mm)) ** (1 / MURRAY_EXPONENT)
-        starts += [at, bend]
-        ends += [bend, tip]
-        radii += [radius, radius]
+        if radius > BENT_FROM_RADIUS_MM:
+            bend = (at + tip) / 2 + rng.normal(0.0, 0.07 * length, 3)
+            starts += [at, bend]
+            ends += [bend, tip]
+            radii += [radius, radius]
+        else:
+            starts.append(at)
+            ends.append(tip)
+            radii.append(radius)
         if len(served) > 1:
             first, second = _split(served - tip)
             pending += [(tip, served[first]), (tip, served[second])]
