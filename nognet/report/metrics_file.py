@@ -1,0 +1,244 @@
+"""`metrics.json`: the record of a run that programs read, rewritten after every round.
+
+The models below are its schema, version 1. A program finds a final figure at
+``final.sites.<site>.test.<predictor>.<metric>``. Every change gives a new value; nothing is
+mutated, and a file on disk is replaced in one step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import nognet
+from nognet.errors import WireError
+from nognet.files import write_json_atomic
+from nognet.metrics.definitions import definition_texts
+from nognet.types import Split, Stratum
+
+SCHEMA_VERSION: Literal[1] = 1
+METRICS_FILE_NAME = "metrics.json"
+RunStatus = Literal["running", "completed", "failed", "interrupted"]
+
+
+class _Part(BaseModel):
+    """A frozen part of the file: no unknown key, no NaN, no infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StratumFigure(_Part):
+    """A metric's mean over the pairs of one growth stratum."""
+
+    mean: float | None
+    n_pairs: int = Field(ge=0)
+
+
+class Figure(_Part):
+    """A metric over pairs: mean, sample standard deviation, counts, strata."""
+
+    mean: float | None
+    sd: float | None
+    n_patients: int = Field(ge=0)
+    n_pairs: int = Field(ge=0)
+    strata: dict[Stratum, StratumFigure] = {}
+
+
+Figures = dict[str, dict[str, Figure]]
+"""Predictor -> metric -> figure, as `SiteStatistics.figures()` gives it."""
+
+
+class SplitCounts(_Part):
+    """What a site holds in one split."""
+
+    patients: int = Field(ge=0)
+    pairs: int = Field(ge=0)
+    strata: dict[Stratum, int] = {}
+
+
+class SiteEntry(_Part):
+    """A site as it joined: its counts and the versions it runs."""
+
+    counts: dict[Split, SplitCounts] = {}
+    joined: dict[str, str | int | float | bool | None] = {}
+
+
+class TrainFigures(_Part):
+    """One site's training in one round."""
+
+    loss: float | None = None
+    """Mean training loss; None under differential privacy, where it may not leave the site."""
+    seconds: float = Field(ge=0)
+    round_trip_seconds: float | None = Field(default=None, ge=0)
+    """From sending the task to the reply, as the coordinator saw it."""
+    steps: int = Field(ge=0)
+    n_pairs: int = Field(ge=0)
+    n_patients: int = Field(ge=0)
+    epsilon: float | None = None
+    """Privacy loss spent up to and with this round."""
+    delta: float | None = None
+    bytes_down: int | None = Field(default=None, ge=0)
+    bytes_up: int | None = Field(default=None, ge=0)
+
+
+class SiteRound(_Part):
+    """One site in one round; `reason` is a public code where it was left out."""
+
+    status: Literal["ok", "left-out"]
+    reason: str | None = None
+    weight: float | None = None
+    train: TrainFigures | None = None
+    validation: Figures = {}
+    evaluate_seconds: float | None = None
+
+
+class Selection(_Part):
+    """How the round's global model compares with the best so far."""
+
+    metric: str
+    value: float | None
+    is_best: bool
+
+
+class RoundEntry(_Part):
+    """One round: each site's part, and the validation figures pooled over sites."""
+
+    round: int = Field(ge=1)
+    seconds: float = Field(ge=0)
+    sites: dict[str, SiteRound]
+    validation: Figures = {}
+    selection: Selection | None = None
+
+
+class TestEntry(_Part):
+    """Figures on test patients."""
+
+    __test__ = False  # pytest collects classes named Test...
+
+    test: Figures
+
+
+class FinalEntry(_Part):
+    """The chosen model (of round `round`) on every site's test patients."""
+
+    round: int = Field(ge=0)
+    sites: dict[str, TestEntry]
+    left_out: dict[str, str] = {}
+    """Sites without usable test figures, and the public code of why."""
+    pooled: TestEntry | None = None
+
+
+class RunMetrics(_Part):
+    """The whole file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    nognet_version: str
+    study: dict[str, Any]
+    run: str | None = None
+    """The run's random name; the same before and after a resume."""
+    contract_hash: str | None = None
+    status: RunStatus
+    started: str
+    """ISO 8601 with the offset from UTC."""
+    ended: str | None = None
+    seconds: float | None = None
+    definitions: dict[str, str]
+    sites: dict[str, SiteEntry] = {}
+    refused: dict[str, str] = {}
+    """Sites that asked to join and are not used, and why."""
+    rounds: tuple[RoundEntry, ...] = ()
+    final: FinalEntry | None = None
+
+
+def start_metrics(
+    study: Mapping[str, Any], *, started: str, sites: Mapping[str, SiteEntry] | None = None
+) -> RunMetrics:
+    """Begin the record of a run.
+
+    Args:
+        study: The study as run, as JSON values (``StudyConfig.model_dump(mode="json")``).
+        started: ISO 8601 time with offset.
+        sites: The sites that joined.
+    """
+    return RunMetrics(
+        nognet_version=nognet.__version__,
+        study=dict(study),
+        status="running",
+        started=started,
+        definitions=definition_texts(),
+        sites=dict(sites or {}),
+    )
+
+
+def append_round(metrics: RunMetrics, entry: RoundEntry) -> RunMetrics:
+    """Add a finished round.
+
+    Raises:
+        ValueError: its number is not above the last one's.
+    """
+    last = metrics.rounds[-1].round if metrics.rounds else 0
+    if entry.round <= last:
+        raise ValueError(f"round {entry.round} can't follow round {last}")
+    return metrics.model_copy(update={"rounds": (*metrics.rounds, entry)})
+
+
+def set_final(metrics: RunMetrics, final: FinalEntry) -> RunMetrics:
+    """Set the test results of the chosen model."""
+    return metrics.model_copy(update={"final": final})
+
+
+def end_run(metrics: RunMetrics, status: RunStatus, *, ended: str, seconds: float) -> RunMetrics:
+    """Set how and when the run ended, and the seconds it took."""
+    return metrics.model_copy(update={"status": status, "ended": ended, "seconds": seconds})
+
+
+def write_metrics(path: Path, metrics: RunMetrics) -> None:
+    """Write the file in one step.
+
+    Raises:
+        ValueError: a number in it is not finite.
+        OSError: the folder can't be written.
+    """
+    write_json_atomic(path, metrics.model_dump(mode="json"))
+
+
+def read_metrics(path: Path) -> RunMetrics:
+    """Read and check a file, or the file of a run folder.
+
+    Raises:
+        WireError: it is missing, no JSON, of another schema version, or doesn't fit the schema.
+    """
+    source = path / METRICS_FILE_NAME if path.is_dir() else path
+    try:
+        values = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise WireError(
+            f"{source}: no such file; give a run folder, which holds a {METRICS_FILE_NAME}",
+            code="metrics-file",
+        ) from err
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise WireError(
+            f"{source}: can't be read as JSON ({type(err).__name__})", code="metrics-file"
+        ) from err
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise WireError(
+            f"{source}: schema_version is {version!r}, expected {SCHEMA_VERSION}; "
+            "use the nognet version that wrote it",
+            code="metrics-file",
+        )
+    try:
+        return RunMetrics.model_validate(values)
+    except ValidationError as err:
+        faults = [
+            f"  {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in err.errors()[:10]
+        ]
+        raise WireError(
+            f"{source}: {err.error_count()} entries don't fit the schema\n" + "\n".join(faults),
+            code="metrics-file",
+        ) from err
