@@ -20,10 +20,17 @@ UNDOCUMENTED = (
     "flwr.app.message:make_message",
     "flwr.app.message.message:Message.metadata",
     "flwr.app.metadata:Metadata.ttl",
+    "flwr.common.constant:ErrorCode.CLIENT_APP_CRASHED",
+    "flwr.common.constant:ErrorCode.CLIENT_APP_RAISED_EXCEPTION",
+    "flwr.common.constant:ErrorCode.INVALID_FAB",
+    "flwr.common.constant:ErrorCode.LOAD_CLIENT_APP_EXCEPTION",
+    "flwr.common.constant:ErrorCode.MESSAGE_UNAVAILABLE",
     "flwr.common.constant:ErrorCode.NODE_UNAVAILABLE",
+    "flwr.common.constant:ErrorCode.REPLY_MESSAGE_UNAVAILABLE",
     "flwr.proto.node_pb2:NodeInfo",
     "flwr.serverapp.grid:Grid.get_nodes",
     "flwr.supercore.run:Run",
+    "flwr.supercore.telemetry:FLWR_TELEMETRY_ENABLED",
 )
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -57,9 +64,27 @@ def reply_of(content: RecordDict) -> Message:
     return make_message(metadata, content=content)
 
 
-def is_node_unavailable(error: Error) -> bool:
-    """Tell whether an error was made by the SuperLink because the site is offline."""
-    return int(error.code) == int(ErrorCode.NODE_UNAVAILABLE)
+_LOST = {
+    ErrorCode.NODE_UNAVAILABLE: "offline",
+    ErrorCode.MESSAGE_UNAVAILABLE: "message-lost",
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "reply-lost",
+}
+_FAILED = {
+    ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "client-app-not-loaded",
+    ErrorCode.CLIENT_APP_RAISED_EXCEPTION: "client-app-failed",
+    ErrorCode.INVALID_FAB: "bundle-refused",
+    ErrorCode.CLIENT_APP_CRASHED: "client-app-crashed",
+}
+
+
+def is_lost(error: Error) -> bool:
+    """Tell whether the SuperLink lost the message or the site, so that sending again helps."""
+    return error.code in _LOST
+
+
+def error_name(error: Error) -> str:
+    """Name an error by Flower's code alone."""
+    return {**_LOST, **_FAILED}.get(error.code, f"flower-error-{int(error.code)}")
 
 
 class Chosen(Grid):

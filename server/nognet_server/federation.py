@@ -1,0 +1,283 @@
+"""A whole run: join, rounds, final test; state and figures on disk after every round."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType
+from flwr.serverapp import Grid
+
+import nognet
+from nognet.errors import FederationError
+from nognet.fit.model_file import save_model
+from nognet.report.metrics_file import RunStatus, write_metrics
+from nognet.types import Split
+from nognet.wire.flat import FlatWeights, flat_length, unpack
+from nognet.wire.records import EvaluateTask, TrainTask
+from nognet_server.checkpoints import load_weights, save_checkpoint
+from nognet_server.flower_adapter import Chosen
+from nognet_server.grid import Delivery, Envelope, exchange
+from nognet_server.joining import Member, Wanted, admit, present, wait_for_sites
+from nognet_server.metrics_document import Final, RunValues, metrics_document
+from nognet_server.opening import Run, open_run, state_seconds
+from nognet_server.round_loop import (
+    Evaluation,
+    RoundReport,
+    Training,
+    after_training,
+    check_evaluation,
+    check_training,
+    finish_round,
+)
+from nognet_server.run_config import RunSettings
+from nognet_server.strategies import build_strategy
+
+_log = logging.getLogger("nognet.server")
+_REJOIN_WITHIN_S = 60.0
+
+
+def run_federation(grid: Grid, settings: RunSettings) -> None:
+    """Run a study, or go on with it, to its end.
+
+    Raises:
+        FederationError: too few sites joined or stayed; checkpoint and figures are kept.
+        ConfigError: a run is resumed with another study.
+        WireError: a checkpoint is missing or damaged.
+    """
+    run, state = open_run(grid, settings)
+    session = _Session(run, RunValues(state))
+    with session.recorded():
+        session.join()
+        while session.values.state.round_number < run.study.rounds:
+            session.play_round()
+        session.finish()
+
+
+class _Session:
+    """The thin shell: it sends, waits and writes; `round_loop` decides."""
+
+    def __init__(self, run: Run, values: RunValues) -> None:
+        self.run = run
+        self.values = values
+        self._earlier_rounds = values.state.round_number
+        self._earlier_seconds = state_seconds(values.state)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write how the run ended, whatever ends it."""
+        status: RunStatus = "failed"
+        try:
+            yield
+            status = "completed"
+        except (KeyboardInterrupt, SystemExit):
+            status = "interrupted"
+            raise
+        finally:
+            self.write(status)
+
+    def write(self, status: RunStatus) -> None:
+        """Write `metrics.json`."""
+        seconds = self._earlier_seconds + time.monotonic() - self.run.clock_start
+        document = metrics_document(
+            self.run.study, self.run.identity, self.values, status=status, seconds=seconds
+        )
+        write_metrics(self.run.folder.metrics, document)
+
+    def join(self) -> None:
+        """Wait for the sites that the study wants before its first round."""
+        settings, limits = self.run.settings, self.run.study.federation
+        wanted = Wanted(
+            sites=settings.closed_roster or limits.sites_awaited,
+            minimum=limits.minimum_sites,
+            timeout_s=limits.join_timeout_s,
+            closed_roster=settings.closed_roster,
+        )
+        self._wait(wanted)
+        self.write("running")
+
+    def play_round(self) -> None:
+        """Train, aggregate, evaluate, keep."""
+        run, started = self.run, time.monotonic()
+        number = self.values.state.round_number + 1
+        here = self._sites_here()
+        training = self._train(here, number)
+        self._check_enough([reply.site for reply in training.replies], training.left_out, number)
+        state = after_training(run.study, self.values.state, training.replies)
+        evaluation = self._evaluate(here, state.weights, split="validation", number=number)
+        absent = {site: "offline" for site in self.values.roster.members if site not in here}
+        state, report = finish_round(
+            run.study,
+            state,
+            training=replace(training, left_out={**training.left_out, **absent}),
+            evaluation=evaluation,
+            seconds=time.monotonic() - started,
+        )
+        save_checkpoint(run.folder, run.identity, state)
+        if report.is_best:
+            self._save_model(state.weights, report.round_number, report.value)
+        self.values = replace(self.values, state=state)
+        self.write("running")
+        self._tell(report)
+
+    def finish(self) -> None:
+        """Evaluate the best weights on every site's test patients and leave them as the model."""
+        state, best = self.values.state, self.values.state.best
+        number = best.round_number if best else state.round_number
+        weights = load_weights(self.run.folder, number, length=flat_length(self.run.spec))
+        if best is None:
+            _log.warning(
+                "no round has a value of %s on validation; the last round's weights are the model",
+                self.run.study.selection.metric,
+            )
+        _log.info("final test of round %d's weights", number)
+        test = self._evaluate(self._sites_here(), weights, split="test", number=number)
+        self.values = replace(self.values, final=Final(number, test))
+        self._save_model(weights, number, best.value if best else None)
+
+    def _wait(self, wanted: Wanted) -> None:
+        roster = wait_for_sites(
+            self.run.grid, self.run.join_task, self.values.roster, self.run.patience, wanted
+        )
+        self.values = replace(self.values, roster=roster)
+
+    def _sites_here(self) -> dict[str, Member]:
+        """Give the members that are online, with those that came (back); wait if too few."""
+        run, limits = self.run, self.run.study.federation
+        is_open = run.settings.closed_roster == 0
+        patience = replace(run.patience, deadline_s=_REJOIN_WITHIN_S)
+        roster = admit(run.grid, run.join_task, self.values.roster, patience, retry=is_open)
+        self.values = replace(self.values, roster=roster)
+        if len(present(run.grid, roster)) < limits.minimum_sites:
+            minimum = limits.minimum_sites
+            self._wait(Wanted(minimum, minimum, limits.join_timeout_s, run.settings.closed_roster))
+        return present(run.grid, self.values.roster)
+
+    def _train(self, here: Mapping[str, Member], number: int) -> Training:
+        """Let the strategy configure the round, send, wait, check."""
+        run, state = self.run, self.values.state
+        task = TrainTask(
+            round_number=number,
+            study_json=run.identity.study_json,
+            contract_hash=run.identity.contract_hash,
+            run_token=run.identity.run_token,
+            weights=state.weights,
+        )
+        arrays, config = task.to_records()
+        strategy = build_strategy(run.study, state.strategy)
+        names = {member.node_id: name for name, member in here.items()}
+        messages = strategy.configure_train(number, arrays, _config(config), Chosen(names))
+        envelopes = [Envelope(names[m.metadata.dst_node_id], m) for m in messages]
+        _log.info("round %d of %d: training at %s", number, run.study.rounds, ", ".join(here))
+        deliveries = self._exchange(envelopes, f"round {number}", "train")
+        return check_training(deliveries, length=flat_length(run.spec), round_number=number)
+
+    def _evaluate(
+        self, here: Mapping[str, Member], weights: FlatWeights, *, split: Split, number: int
+    ) -> Evaluation:
+        """Evaluate global weights at every site that is here.
+
+        Raises:
+            FederationError: no site gave usable statistics.
+        """
+        run = self.run
+        content = EvaluateTask(
+            round_number=number,
+            split=split,
+            study_json=run.identity.study_json,
+            contract_hash=run.identity.contract_hash,
+            run_token=run.identity.run_token,
+            weights=weights,
+        ).to_content()
+        envelopes = [
+            Envelope(name, Message(content, member.node_id, MessageType.EVALUATE))
+            for name, member in here.items()
+        ]
+        deliveries = self._exchange(envelopes, f"round {number}", f"evaluate on {split}")
+        evaluation = check_evaluation(deliveries, split=split, round_number=number)
+        if not evaluation.statistics:
+            raise FederationError(
+                f"round {number}: no site gave usable {split} figures "
+                f"({_reasons(evaluation.left_out)}); the run goes on with --resume "
+                f"{run.folder.path}",
+                code="no-usable-reply",
+            )
+        return evaluation
+
+    def _exchange(self, envelopes: Sequence[Envelope], label: str, what: str) -> list[Delivery]:
+        def told(delivery: Delivery, awaited: Sequence[str]) -> None:
+            rest = f"; waiting for {', '.join(awaited)}" if awaited else ""
+            done = delivery.reason or "done"
+            _log.info(
+                "%s, %s: %s %s after %.1f s%s",
+                label,
+                what,
+                delivery.site,
+                done,
+                delivery.seconds,
+                rest,
+            )
+
+        return exchange(self.run.grid, envelopes, self.run.patience, what=what, on_delivery=told)
+
+    def _check_enough(
+        self, usable: Sequence[str], left_out: Mapping[str, str], number: int
+    ) -> None:
+        minimum = self.run.study.federation.minimum_sites
+        if len(usable) >= minimum:
+            return
+        raise FederationError(
+            f"round {number}: {len(usable)} usable replies, federation.minimum_sites is {minimum}; "
+            f"left out: {_reasons(left_out)}. The state after round {number - 1} is kept; mend the "
+            f"sites and resume with --resume {self.run.folder.path}",
+            code="too-few-replies",
+        )
+
+    def _save_model(self, weights: FlatWeights, number: int, value: float | None) -> None:
+        run = self.run
+        provenance: dict[str, Any] = {
+            "study": run.study.name,
+            "run": run.identity.run_token,
+            "round": number,
+            "selection": {"metric": run.study.selection.metric, "value": value},
+            "sites": sorted(self.values.roster.members),
+            "contract_hash": run.identity.contract_hash,
+            "nognet_version": nognet.__version__,
+        }
+        save_model(
+            run.folder.model,
+            unpack(weights, run.spec),
+            network=run.study.network,
+            roi=run.study.roi,
+            provenance=provenance,
+        )
+
+    def _tell(self, report: RoundReport) -> None:
+        study = self.run.study
+        played = report.round_number - self._earlier_rounds
+        pace = (time.monotonic() - self.run.clock_start) / played
+        left_s = pace * (study.rounds - report.round_number)
+        value = "not defined" if report.value is None else f"{report.value:.4f}"
+        _log.info(
+            "round %d of %d: validation %s %s%s, %.1f s; about %s left",
+            report.round_number,
+            study.rounds,
+            study.selection.metric,
+            value,
+            " (best so far)" if report.is_best else "",
+            report.seconds,
+            f"{left_s / 60:.0f} min" if left_s >= 120 else f"{left_s:.0f} s",
+        )
+
+
+def _config(config: ConfigRecord) -> ConfigRecord:
+    """Copy a config: strategies write into the one they are given."""
+    return ConfigRecord(dict(config.items()))
+
+
+def _reasons(left_out: Mapping[str, str]) -> str:
+    return ", ".join(f"{site} ({reason})" for site, reason in sorted(left_out.items())) or "nobody"

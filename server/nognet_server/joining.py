@@ -1,0 +1,207 @@
+"""Joining: who takes part, by name, once site and study agree on what the numbers mean."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message, MessageType
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+
+from nognet.errors import FederationError, NognetError, WireError
+from nognet.wire.contract import check_same
+from nognet.wire.fields import Counts
+from nognet.wire.records import JoinReply, JoinTask
+from nognet_server.grid import Delivery, Envelope, Patience, exchange, online_nodes
+
+_log = logging.getLogger("nognet.server.joining")
+_RETRY_REFUSED_S = 30.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """A site that takes part."""
+
+    name: str
+    node_id: int
+    activated_at: str
+    versions: Mapping[str, str]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A site that does not take part, and why."""
+
+    label: str
+    reason: str
+    activated_at: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who takes part by name, and who was refused by node id."""
+
+    members: Mapping[str, Member] = field(default_factory=dict)
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
+
+    def refusals_text(self) -> str:
+        """Say who was refused and why; empty if nobody was."""
+        return "; ".join(f"{r.label}: {r.reason}" for r in self.refused.values())
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many sites a wait is for, and until when.
+
+    Attributes:
+        sites: The wait ends when so many are online.
+        minimum: With a closed roster, so many are enough once everybody has answered.
+        timeout_s: The longest wait.
+        closed_roster: Simulation: so many sites exist; 0 where sites come and go.
+    """
+
+    sites: int
+    minimum: int
+    timeout_s: float
+    closed_roster: int = 0
+
+
+def wait_for_sites(
+    grid: Grid, task: JoinTask, roster: Roster, patience: Patience, wanted: Wanted
+) -> Roster:
+    """Admit sites until enough of them are online.
+
+    With a closed roster (simulation) nobody else will come: each site is asked once, and the run
+    goes on with those that joined, if they are enough.
+
+    Raises:
+        FederationError: too few sites joined in time; names who did, and who was refused and why.
+    """
+    deadline = time.monotonic() + wanted.timeout_s
+    told = ""
+    while True:
+        roster = admit(grid, task, roster, patience, retry=wanted.closed_roster == 0)
+        here = present(grid, roster)
+        everybody_answered = (
+            wanted.closed_roster > 0
+            and len(roster.members) + len(roster.refused) >= wanted.closed_roster
+        )
+        enough = wanted.minimum if everybody_answered else wanted.sites
+        if len(here) >= enough:
+            return roster
+        left_s = deadline - time.monotonic()
+        if everybody_answered or left_s <= 0:
+            raise _too_few(list(here), roster, wanted, timed_out=left_s <= 0)
+        status = f"{len(here)} of {wanted.sites} sites are here ({', '.join(here) or 'none yet'})"
+        if status != told:
+            _log.info("waiting for sites: %s; at most %.0f s more", status, left_s)
+            told = status
+        time.sleep(patience.poll_s)
+
+
+def present(grid: Grid, roster: Roster) -> dict[str, Member]:
+    """Give the members that are online now, sorted by name."""
+    nodes = online_nodes(grid)
+    return {
+        n: roster.members[n] for n in sorted(roster.members) if roster.members[n].node_id in nodes
+    }
+
+
+def admit(grid: Grid, task: JoinTask, roster: Roster, patience: Patience, *, retry: bool) -> Roster:
+    """Ask every node that is new or was restarted who it is, and admit it or refuse it."""
+    nodes = online_nodes(grid)
+    asked = {i: nodes[i] for i in sorted(nodes) if _is_to_ask(roster, nodes[i], retry=retry)}
+    if not asked:
+        return roster
+    content = task.to_content()
+    envelopes = [
+        Envelope(str(node_id), Message(content, node_id, MessageType.QUERY)) for node_id in asked
+    ]
+    for delivery in exchange(grid, envelopes, patience, what="join"):
+        roster = _decide(roster, asked[int(delivery.site)], delivery, task)
+    return roster
+
+
+def _is_to_ask(roster: Roster, node: NodeInfo, *, retry: bool) -> bool:
+    node_id, activated_at = int(node.node_id), node.last_activated_at
+    if any(
+        m.node_id == node_id and m.activated_at == activated_at for m in roster.members.values()
+    ):
+        return False
+    refusal = roster.refused.get(node_id)
+    if refusal is None or refusal.activated_at != activated_at:
+        return True
+    return retry and time.monotonic() - refusal.at >= _RETRY_REFUSED_S
+
+
+def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) -> Roster:
+    """Admit or refuse one node by what it answered."""
+    label = node.name or f"node {node.node_id}"
+    try:
+        reply = _checked(delivery, node, task)
+        label = reply.site
+        _check_name_is_free(roster, reply.site, int(node.node_id))
+    except NognetError as err:
+        return _refuse(roster, node, label, str(err))
+    others = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
+    member = Member(
+        reply.site, int(node.node_id), node.last_activated_at, reply.versions, reply.counts
+    )
+    refused = {i: r for i, r in roster.refused.items() if i != int(node.node_id)}
+    pairs = {split: reply.counts[split]["pairs"] for split in ("train", "validation", "test")}
+    _log.info(
+        "%s joined: %d training, %d validation, %d test pairs",
+        reply.site,
+        *pairs.values(),
+    )
+    return Roster({**others, reply.site: member}, refused)
+
+
+def _checked(delivery: Delivery, node: NodeInfo, task: JoinTask) -> JoinReply:
+    if delivery.content is None:
+        raise FederationError(f"gave no answer ({delivery.reason}); its own log says why")
+    reply = JoinReply.from_content(delivery.content)
+    if node.name and node.name != reply.site:
+        raise FederationError(
+            f"calls itself '{reply.site}' but its key is registered for '{node.name}'; make `name` "
+            "in site.yaml the registered one"
+        )
+    check_same(task.contract, reply.contract)
+    if reply.counts["train"]["pairs"] == 0:
+        raise WireError("has no training pairs; `nognet check` at the site says why")
+    return reply
+
+
+def _check_name_is_free(roster: Roster, name: str, node_id: int) -> None:
+    holder = roster.members.get(name)
+    if holder is not None and holder.node_id != node_id:
+        raise FederationError(
+            f"two sites call themselves '{name}'; names must be unique: change `name` in one "
+            "site.yaml"
+        )
+
+
+def _refuse(roster: Roster, node: NodeInfo, label: str, reason: str) -> Roster:
+    _log.warning("%s is not used: %s", label, reason)
+    refusal = Refusal(label, reason, node.last_activated_at, time.monotonic())
+    members = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
+    return Roster(members, {**roster.refused, int(node.node_id): refusal})
+
+
+def _too_few(
+    here: list[str], roster: Roster, wanted: Wanted, *, timed_out: bool
+) -> FederationError:
+    refused = roster.refusals_text()
+    wait = f" within {wanted.timeout_s:.0f} s" if timed_out else ""
+    return FederationError(
+        f"{len(here)} of the {wanted.sites} sites awaited joined{wait} "
+        f"({', '.join(here) or 'none'})"
+        + (f"; not used: {refused}" if refused else "")
+        + "; start the missing sites' clients, or lower federation.expected_sites",
+        code="too-few-sites",
+    )

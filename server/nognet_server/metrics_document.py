@@ -1,0 +1,85 @@
+"""`metrics.json` as a function of the run's values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import nognet
+from nognet.config import StudyConfig
+from nognet.metrics.definitions import definition_texts
+from nognet.report.metrics_file import SCHEMA_VERSION, RunMetrics, RunStatus
+from nognet_server.checkpoints import RunIdentity
+from nognet_server.joining import Roster
+from nognet_server.round_loop import Evaluation
+from nognet_server.state import ServerState
+
+
+@dataclass(frozen=True)
+class Final:
+    """The test evaluation of one round's global weights."""
+
+    round_number: int
+    test: Evaluation
+
+
+@dataclass(frozen=True)
+class RunValues:
+    """What a run has come to so far."""
+
+    state: ServerState
+    roster: Roster = field(default_factory=Roster)
+    final: Final | None = None
+
+
+def metrics_document(
+    study: StudyConfig,
+    identity: RunIdentity,
+    values: RunValues,
+    *,
+    status: RunStatus,
+    seconds: float,
+) -> RunMetrics:
+    """Make the whole document; its schema holds every number to be finite or None."""
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "nognet_version": nognet.__version__,
+        "study": json.loads(study.for_sites()),
+        "run": identity.run_token,
+        "contract_hash": identity.contract_hash,
+        "status": status,
+        "started": identity.started,
+        "ended": None if status == "running" else utc_now(),
+        "seconds": round(seconds, 3),
+        "definitions": definition_texts(),
+        "sites": {
+            name: {"counts": member.counts, "joined": dict(member.versions)}
+            for name, member in sorted(values.roster.members.items())
+        },
+        "refused": {r.label: r.reason for r in values.roster.refused.values()},
+        "rounds": list(values.state.history),
+        "final": _final_entry(values.final),
+    }
+    return RunMetrics.model_validate(document)
+
+
+def utc_now() -> str:
+    """Give the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _final_entry(final: Final | None) -> Mapping[str, Any] | None:
+    if final is None:
+        return None
+    return {
+        "round": final.round_number,
+        "sites": {
+            site: {"test": statistics.figures()}
+            for site, statistics in sorted(final.test.statistics.items())
+        },
+        "left_out": dict(final.test.left_out),
+        "pooled": {"test": final.test.pooled().figures()},
+    }

@@ -1,0 +1,45 @@
+"""The coordinator's state between rounds: one value, complete, that a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nognet.wire.flat import FlatWeights
+
+StrategyState = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best round so far by the study's selection metric."""
+
+    round_number: int
+    value: float
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """Everything a next round depends on.
+
+    Attributes:
+        round_number: Rounds done.
+        weights: Global weights after them, flat float32, never written to.
+        strategy: Arrays the strategy keeps between rounds (FedAdam's ``m_t``, ``v_t``).
+        best: The best round so far; None before the first that has a value.
+        history: Entries of `metrics.json`'s ``rounds``, one a round done.
+    """
+
+    round_number: int
+    weights: FlatWeights
+    strategy: StrategyState = field(default_factory=dict)
+    best: Best | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for array in (self.weights, *self.strategy.values()):
+            array.flags.writeable = False
