@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nognet.phantom.anatomy import Thorax, draw_thorax
+from nognet.phantom.anatomy import Texture, Thorax, Tissue, draw_thorax
 from nognet.phantom.growth import Kind, NodulePlan, deal_kinds, draw_nodule, draw_visit_days
 from nognet.phantom.motion import Motion
 from nognet.phantom.nodule import Look, body_at, draw_look
@@ -16,8 +16,9 @@ from nognet.phantom.render import PlacedNodule, Scene
 from nognet.phantom.tree import Capsules, grow_tree, join
 from nognet.randomness import derived_seed, numpy_generator
 
-SLAB_HALF_MM = 34.0
-NODULE_LEVEL_MM = 4.0
+SLAB_HALF_MM = 36.0
+NODULE_LEVEL_MM = 3.0
+FIELD_MIDDLE_MM = 78.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,22 @@ class PhantomNodule:
 
 @dataclass(frozen=True)
 class PhantomPatient:
-    """A patient's tissue and nodules; `scene` shows them at a date."""
+    """A patient's tissue and nodules; `scene` shows them at a date.
+
+    Attributes:
+        plan: Dates and kinds.
+        tissue: Chest wall and lung.
+        texture: Texture that shows through the nodules.
+        middle_mm: Tissue coordinates that the scan is centred on.
+        vessels: Branches of arteries and veins.
+        airways: Lumina of bronchi.
+        nodules: The nodules.
+    """
 
     plan: PatientPlan
-    thorax: Thorax
+    tissue: Tissue
+    texture: Texture
+    middle_mm: NDArray[np.float64]
     vessels: Capsules
     airways: Capsules
     nodules: tuple[PhantomNodule, ...]
@@ -64,8 +77,8 @@ class PhantomPatient:
     def scene(self, visit: int, motion: Motion) -> Scene:
         """Show the patient at visit 0, 1, 2 as positioned by `motion`."""
         return Scene(
-            tissue=self.thorax,
-            texture=self.thorax.texture,
+            tissue=self.tissue,
+            texture=self.texture,
             vessels=self.vessels,
             airways=self.airways,
             nodules=placed_nodules(self.nodules, self.plan.days[visit]),
@@ -115,17 +128,35 @@ def draw_patient(plan: PatientPlan, seed: int) -> PhantomPatient:
     rng = numpy_generator(seed, "phantom", "patient", plan.site, plan.number)
     side = 1 if rng.uniform() < 0.45 else -1
     thorax = draw_thorax(derived_seed(seed, "phantom", "site", plan.site), side, rng)
-    drawn = [draw_nodule(kind, rng) for kind in plan.kinds]
-    looks = [draw_look(nodule, rng) for nodule in drawn]
-    reaches = [
-        max(body_at(look, nodule, day).reach_mm for day in plan.days)
-        for nodule, look in zip(drawn, looks, strict=True)
-    ]
+    drawn = draw_nodules(plan, rng)
     vessels, airways = _draw_trees(thorax, rng)
-    centres = _place(thorax, vessels, reaches, rng)
-    nodules = tuple(PhantomNodule(*parts) for parts in zip(drawn, looks, centres, strict=True))
+    centres = _place(thorax, vessels, [reach for _, _, reach in drawn], rng)
+    nodules = tuple(
+        PhantomNodule(fate, look, centre)
+        for (fate, look, _), centre in zip(drawn, centres, strict=True)
+    )
     feeders = [_feeder(vessels, nodule) for nodule in nodules if nodule.plan.kind != "smooth"]
-    return PhantomPatient(plan, thorax, join([vessels, *feeders]), airways, nodules)
+    return PhantomPatient(
+        plan=plan,
+        tissue=thorax,
+        texture=thorax.texture,
+        middle_mm=np.array([side * FIELD_MIDDLE_MM, 0.0, 0.0]),
+        vessels=join([vessels, *feeders]),
+        airways=airways,
+        nodules=nodules,
+    )
+
+
+def draw_nodules(
+    plan: PatientPlan, rng: np.random.Generator
+) -> list[tuple[NodulePlan, Look, float]]:
+    """Draw fate and look of a patient's nodules, and how far (mm) each ever reaches."""
+    fates = [draw_nodule(kind, rng) for kind in plan.kinds]
+    looks = [draw_look(fate, rng) for fate in fates]
+    return [
+        (fate, look, max(body_at(look, fate, day).reach_mm for day in plan.days))
+        for fate, look in zip(fates, looks, strict=True)
+    ]
 
 
 def _place(
