@@ -24,6 +24,7 @@ class MetricDefinition:
         unit: The unit printed behind the title; empty for a plain number.
         region: The voxels it is computed on.
         text: The definition.
+        short: The definition in a line, for a terminal.
         higher_is_better: The direction in which predictions improve.
         decimals: Digits behind the point that a table shows.
     """
@@ -33,6 +34,7 @@ class MetricDefinition:
     unit: str
     region: str
     text: str
+    short: str
     higher_is_better: bool
     decimals: int
 
@@ -55,6 +57,7 @@ _ALL = (
             "Peak signal-to-noise ratio, 10 log10(1 / MSE) between predicted and true follow-up "
             f"image. {_IMAGE} The MSE is floored at 1e-10, so identical images give 100 dB."
         ),
+        short="10 log10(1 / MSE), whole ROI, data range 1, at most 100 dB",
         higher_is_better=True,
         decimals=2,
     ),
@@ -70,6 +73,7 @@ _ALL = (
             "PSNR of the nodule alone, as NoFoNet's PSNR*. It grows with the size of the ROI and "
             f"can't be set beside `psnr`. {_IMAGE} Floored as `psnr`."
         ),
+        short="PSNR with 0 outside predicted or true nodule, MSE over the whole ROI, data range 1",
         higher_is_better=True,
         decimals=2,
     ),
@@ -82,6 +86,7 @@ _ALL = (
             "Structural similarity in 3D: Gaussian window of 11 voxels, sigma 1.5, K1 0.01, K2 "
             f"0.03, population covariances, borders reflected. {_IMAGE}"
         ),
+        short="3D, Gaussian window 11, sigma 1.5, whole ROI but a rim of 5 voxels, data range 1",
         higher_is_better=True,
         decimals=4,
     ),
@@ -97,6 +102,7 @@ _ALL = (
             "The SSIM map of `ssim` (computed on the whole ROI, borders reflected) averaged over "
             "the nodule's box. Undefined, and left out, where the true mask is empty."
         ),
+        short="SSIM map over the true nodule's bounding box with a 10 % margin, data range 1",
         higher_is_better=True,
         decimals=4,
     ),
@@ -109,6 +115,7 @@ _ALL = (
             "Dice similarity coefficient of the predicted follow-up mask (probability > 0.5) and "
             "the true one; two empty masks give 1."
         ),
+        short="Dice of predicted (probability > 0.5) and true follow-up mask, whole ROI",
         higher_is_better=True,
         decimals=4,
     ),
@@ -122,6 +129,7 @@ _ALL = (
             "predicted mask's probabilities, V the count of the true mask's voxels, both on the 1 "
             "mm ROI grid. Undefined, and left out, where the true mask is empty."
         ),
+        short="|V_hat - V| / V, lower is better, whole ROI",
         higher_is_better=False,
         decimals=3,
     ),
@@ -135,6 +143,7 @@ _ALL = (
             "`volume_error`; V_hat is floored at 1 mm3. Undefined, and left out, where the true "
             "mask is empty."
         ),
+        short="|ln(V_hat / V)|, lower is better, whole ROI",
         higher_is_better=False,
         decimals=3,
     ),
@@ -149,6 +158,7 @@ _ALL = (
             "examples in the right order, ties counting one half. Examples are compared within a "
             "site only; pooling adds the sites' comparisons."
         ),
+        short="growing (+25 % and more) against the rest, ranked by V_hat / V0",
         higher_is_better=True,
         decimals=3,
     ),

@@ -36,7 +36,7 @@ class Headline:
 
 
 HEADLINES = (
-    Headline("dsc", "growing", "DSC, growing nodules", 3),
+    Headline("dsc", "growing", "DSC, growing", 3),
     Headline("dsc", None, "DSC", 3),
     Headline("psnr", None, "PSNR", 2, "dB"),
 )

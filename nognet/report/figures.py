@@ -72,7 +72,9 @@ def results_svg(metrics: RunMetrics) -> str | None:
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set_ylim(len(names) - 0.5, -0.5)
         handles, labels = axes[-1].get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
+        canvas.legend(
+            handles[::-1], labels[::-1], loc="outside lower center", ncols=6, frameon=False
+        )
 
     return _svg(draw, width=9.6, height=1.15 + 0.36 * len(by_site))
 
@@ -140,12 +142,12 @@ def _finish_curve(axis: Axes, metrics: RunMetrics, title: str) -> None:
             "best",
             (best.round, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-2, -2),
+            xytext=(0, 2),
             textcoords="offset points",
             fontsize=7,
             color="#5F6368",
-            ha="right",
-            va="top",
+            ha="center",
+            va="bottom",
         )
     axis.set_title(title)
     axis.set_xlabel("Round")

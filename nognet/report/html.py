@@ -13,11 +13,12 @@ from nognet.metrics.definitions import (
     NOT_COMPARABLE_TEXT,
     STRATUM_TEXTS,
 )
-from nognet.report.cases import Case, case_png
+from nognet.report.cases import Case
 from nognet.report.comparison import ALL_SITES, compare_sites
+from nognet.report.drawn import DrawnCase, draw_cases, read_drawn, write_drawn
 from nognet.report.figures import curves_svg, results_svg
 from nognet.report.metrics_file import RunMetrics, read_metrics
-from nognet.report.numbers import number, seconds_text, signed
+from nognet.report.numbers import compact, number, seconds_text, signed
 from nognet.report.page import (
     cohort_rows,
     configuration_rows,
@@ -47,7 +48,8 @@ def build_report(run_folder: Path, cases: Sequence[Case] = (), *, out: Path | No
 
     Args:
         run_folder: The folder that holds `metrics.json`.
-        cases: Nodules to draw; give them only where the report stays with the images' owner.
+        cases: Nodules to draw; give them only where the report stays with the images' owner. They
+            are kept as drawn in `cases.json` beside, so that a report built again still has them.
         out: Where to write; by default `report.html` in the run folder.
 
     Returns:
@@ -58,11 +60,14 @@ def build_report(run_folder: Path, cases: Sequence[Case] = (), *, out: Path | No
         OSError: the report can't be written.
     """
     path = out if out is not None else run_folder / REPORT_FILE_NAME
-    write_text_atomic(path, render_report(read_metrics(run_folder), cases))
+    metrics = read_metrics(run_folder)
+    if cases:
+        write_drawn(run_folder, draw_cases(cases))
+    write_text_atomic(path, render_report(metrics, read_drawn(run_folder)))
     return path
 
 
-def render_report(metrics: RunMetrics, cases: Sequence[Case] = ()) -> str:
+def render_report(metrics: RunMetrics, cases: Sequence[DrawnCase] = ()) -> str:
     """Render the page's HTML."""
     return _environment().get_template("report.html.j2").render(_content(metrics, cases))
 
@@ -77,11 +82,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, signed=signed, seconds=seconds_text)
+    environment.filters.update(number=number, compact=compact, signed=signed, seconds=seconds_text)
     return environment
 
 
-def _content(metrics: RunMetrics, cases: Sequence[Case]) -> dict[str, Any]:
+def _content(metrics: RunMetrics, cases: Sequence[DrawnCase]) -> dict[str, Any]:
     from markupsafe import Markup
 
     comparisons = compare_sites(metrics)
@@ -105,7 +110,7 @@ def _content(metrics: RunMetrics, cases: Sequence[Case]) -> dict[str, Any]:
         "results_svg": Markup(results) if results else None,  # noqa: S704
         "curves_svg": Markup(curves) if curves else None,  # noqa: S704
         "cohort": cohort_rows(metrics),
-        "cases": [(case, case_png(case)) for case in cases],
+        "cases": cases,
         "configuration": list(configuration_rows(metrics.study)),
         "costs": cost_rows(metrics),
         "totals": total_rows(metrics),

@@ -29,6 +29,15 @@ def signed(value: float | None, decimals: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
+def compact(value: float) -> str:
+    """Format to four significant digits.
+
+    >>> compact(31.2), compact(0.89417)
+    ('31.2', '0.8942')
+    """
+    return f"{value:.4g}".replace("-", MINUS)
+
+
 def count(value: int | None) -> str:
     """Format a count with thin spaces between thousands."""
     return DASH if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
