@@ -160,40 +160,52 @@ class Thorax:
         y = y * np.float32(1 / self.size)
         edge = edge_mm / self.size
         body = _ellipse(u, y, 164, 112)
-        taper = np.float32(1) - (z * np.float32(1 / 210)) ** 2
-        cage = self._cage(u, y, taper)
-        image = np.full(u.shape, FAT_HU, dtype=np.float32)
-        _blend(image, np.abs(body + 1.0) - 1.0, 20.0, edge)
-        _blend(image, cage - np.float32(11) + np.float32(0.02) * np.abs(y), MUSCLE_HU, edge)
-        mediastinum = np.maximum(_ellipse(u, y + 8, 60, 78), cage)
-        _blend(image, mediastinum, -60.0, edge)
-        self._organs(image, u, y, z, edge)
-        _blend(image, -body, AIR_HU, edge)
+        image = np.full(u.shape, AIR_HU, dtype=np.float32)
+        solid = np.flatnonzero(body < edge)
+        u, y, z, body = u[solid], y[solid], z[solid], body[solid]
+        flesh = np.full(u.shape, FAT_HU, dtype=np.float32)
+        cage = self._cage(u, y, np.float32(1) - (z * np.float32(1 / 210)) ** 2)
+        _blend(flesh, cage - np.float32(11) + np.float32(0.02) * np.abs(y), MUSCLE_HU, edge)
+        _blend(flesh, -2 - body, 20.0, edge)
+        medial = np.flatnonzero(np.abs(u) < 72)
+        flesh[medial] = self._organs(
+            flesh[medial], u[medial], y[medial], z[medial], cage[medial], edge
+        )
+        self._ribs(flesh, u, y, z, cage, edge)
+        _blend(flesh, -body, AIR_HU, edge)
+        image[solid] = flesh
         return image
 
-    def _organs(self, image: Array, u: Array, y: Array, z: Array, edge: float) -> None:
+    def _organs(  # noqa: PLR0913, PLR0917  a part of `_wall`
+        self, image: Array, u: Array, y: Array, z: Array, cage: Array, edge: float
+    ) -> Array:
+        """Draw heart, great vessels, oesophagus and spine around the midline."""
         left = np.float32(self.side)
-        heart = _ellipse(u * left - 4, y + 37, 52, 38)
-        _blend(image, heart, 42.0, 1.5 * edge)
+        _blend(image, np.maximum(_ellipse(u, y + 8, 60, 78), cage), -60.0, edge)
+        _blend(image, _ellipse(u * left - 4, y + 37, 52, 38), 42.0, 1.5 * edge)
         _blend(image, _ellipse(u - 12, y - 4, 17, 15), 40.0, edge)
-        _blend(image, _ellipse(u * left - 26, y - 40, 12.5, 12.5), 44.0, edge)
-        _blend(image, _ellipse(u * left - 4, y - 32, 8, 6), 30.0, edge)
-        _blend(image, _ellipse(u, y - 80, 44, 26), MUSCLE_HU, edge)
+        back = np.flatnonzero(y > 20)
+        image_back, u, y, z = image[back], u[back], y[back], z[back]
+        _blend(image_back, _ellipse(u * left - 26, y - 40, 12.5, 12.5), 44.0, edge)
+        _blend(image_back, _ellipse(u * left - 4, y - 32, 8, 6), 30.0, edge)
+        _blend(image_back, _ellipse(u, y - 80, 44, 26), MUSCLE_HU, edge)
         disc = np.abs(np.mod(z + np.float32(self.rib_phase_mm), np.float32(27)) - 13.5) < 3
         vertebra = _ellipse(u, y - 58, 19, 15)
-        _blend(image, vertebra, 330.0, edge)
+        _blend(image_back, vertebra, 330.0, edge)
         inner = occupancy(vertebra + 2, edge)
-        image += (np.where(disc, 85, 165).astype(np.float32) - image) * inner
-        _blend(image, _ellipse(u, y - 82, 13, 11), 300.0, edge)
-        _blend(image, _ellipse(u, y - 81, 9, 7), 25.0, edge)
-        self._ribs(image, u, y, z, edge)
+        image_back += (np.where(disc, 85, 165).astype(np.float32) - image_back) * inner
+        _blend(image_back, _ellipse(u, y - 82, 13, 11), 300.0, edge)
+        _blend(image_back, _ellipse(u, y - 81, 9, 7), 25.0, edge)
+        image[back] = image_back
+        return image
 
-    def _ribs(self, image: Array, u: Array, y: Array, z: Array, edge: float) -> None:
-        """Draw ribs as flat arcs around the cage that descend towards the front."""
-        taper = np.float32(1) - (z * np.float32(1 / 210)) ** 2
-        near = np.flatnonzero(np.abs(self._cage(u, y, taper) - 5) < 7)
-        u, y, z, taper = u[near], y[near], z[near], taper[near]
-        across = (self._cage(u, y, taper) - np.float32(5)) * np.float32(1 / 4)
+    def _ribs(  # noqa: PLR0913, PLR0917  a part of `_wall`
+        self, image: Array, u: Array, y: Array, z: Array, cage: Array, edge: float
+    ) -> None:
+        """Draw ribs as flat arcs around the cage that descend towards the front (in place)."""
+        near = np.flatnonzero((np.abs(cage - 5) < 6) & (np.abs(u) > 12))
+        u, y, z = u[near], y[near], z[near]
+        across = (cage[near] - np.float32(5)) * np.float32(1 / 4)
         level = z - np.float32(0.5) * y + np.float32(self.rib_phase_mm)
         along = (np.mod(level, np.float32(25)) - np.float32(12.5)) * np.float32(1 / 6.2)
         rib = (np.sqrt(across**2 + along**2) - 1) * np.float32(4.5)
