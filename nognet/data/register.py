@@ -73,6 +73,13 @@ class Registration:
     shift_mm: float
     rotation_degrees: float
 
+    @classmethod
+    def identity(cls) -> Registration:
+        """Give the registration of a CT with itself."""
+        return cls(
+            (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0), 1.0, 0.0, 0.0, 0.0
+        )
+
     def transform(self) -> sitk.AffineTransform:
         """Give the map from the baseline's frame into the follow-up's."""
         return sitk.AffineTransform(list(self.matrix), list(self.translation_mm))
