@@ -263,14 +263,14 @@ class _Session:
         left_s = pace * (study.rounds - report.round_number)
         value = "not defined" if report.value is None else f"{report.value:.4f}"
         _log.info(
-            "round %d of %d: validation %s %s%s, %.1f s; about %s left",
+            "round %d of %d: validation %s %s%s, %.1f s; %s",
             report.round_number,
             study.rounds,
             study.selection.metric,
             value,
             " (best so far)" if report.is_best else "",
             report.seconds,
-            f"{left_s / 60:.0f} min" if left_s >= 120 else f"{left_s:.0f} s",
+            _time_left(left_s) if report.round_number < study.rounds else "the last round",
         )
 
 
@@ -281,3 +281,7 @@ def _config(config: ConfigRecord) -> ConfigRecord:
 
 def _reasons(left_out: Mapping[str, str]) -> str:
     return ", ".join(f"{site} ({reason})" for site, reason in sorted(left_out.items())) or "nobody"
+
+
+def _time_left(left_s: float) -> str:
+    return f"about {left_s / 60:.0f} min left" if left_s >= 120 else f"about {left_s:.0f} s left"

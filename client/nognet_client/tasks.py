@@ -1,0 +1,211 @@
+"""The site's side of the three messages: join, train, evaluate. Task in, reply out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import nognet
+from nognet.config import SiteConfig, StudyConfig, parse_study_json
+from nognet.data.store import PreparedSite
+from nognet.errors import ContractError
+from nognet.fit.evaluate import evaluate_split
+from nognet.fit.train import RoundOutcome, train_round
+from nognet.fit.weights import Weights, weight_spec
+from nognet.metrics.statistics import SiteStatistics
+from nognet.types import Split
+from nognet.wire.contract import (
+    PROTOCOL_VERSION,
+    contract,
+    contract_hash,
+    describe_differences,
+    differing_items,
+)
+from nognet.wire.flat import pack, unpack
+from nognet.wire.records import (
+    EvaluateReply,
+    EvaluateTask,
+    JoinReply,
+    JoinTask,
+    TrainReply,
+    TrainTask,
+)
+from nognet_client.reply_cache import ReplyCache, task_digest
+
+_log = logging.getLogger("nognet.client")
+_STATUS_EVERY_S = 15.0
+Progress = Callable[[int, int, float], None]
+
+
+class TrainFunction(Protocol):
+    """`nognet.fit.train.train_round`."""
+
+    def __call__(  # noqa: D102
+        self,
+        study: StudyConfig,
+        site: SiteConfig,
+        prepared: PreparedSite,
+        weights: Weights,
+        *,
+        round_number: int,
+        progress: Progress | None = None,
+    ) -> RoundOutcome: ...
+
+
+class EvaluateFunction(Protocol):
+    """`nognet.fit.evaluate.evaluate_split`."""
+
+    def __call__(  # noqa: D102
+        self,
+        study: StudyConfig,
+        site: SiteConfig,
+        prepared: PreparedSite,
+        weights: Weights,
+        *,
+        split: Split,
+    ) -> SiteStatistics: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a site does with a task; tests give it other functions."""
+
+    train: TrainFunction = train_round
+    evaluate: EvaluateFunction = evaluate_split
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that is ready to work."""
+
+    config: SiteConfig
+    prepared: PreparedSite
+
+    @property
+    def facts(self) -> tuple[str, str]:
+        """What the site's replies depend on besides the task."""
+        return self.config.digest(), self.prepared.fingerprint
+
+
+def join(task: JoinTask, site: Site) -> JoinReply:
+    """Say who the site is and what its numbers mean; warn here if the study's mean another thing.
+
+    Raises:
+        ConfigError: the study can't be read by this release.
+    """
+    study = parse_study_json(task.study_json)
+    mine = contract(study, roi=site.prepared.roi)
+    name = site.config.name
+    if differing_items(task.contract, mine):
+        differences = describe_differences(task.contract, mine)
+        _log.error("%s can't take part in study '%s': %s", name, study.name, differences)
+    else:
+        _log.info("%s joins study '%s'", name, study.name)
+    return JoinReply(name, software_versions(), mine, site.prepared.counts())
+
+
+def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
+    """Train one round, or give the reply again that was given for this very task.
+
+    Raises:
+        ContractError: the study's numbers mean something else than the site's.
+        TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
+    """
+    study = _agreed_study(task, site)
+    cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
+    kept = cache.find(task, digest, TrainReply)
+    if kept is not None:
+        return kept
+    spec = weight_spec(study.network)
+    name = site.config.name
+    _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
+    outcome = work.train(
+        study,
+        site.config,
+        site.prepared,
+        unpack(task.weights, spec),
+        round_number=task.round_number,
+        progress=_progress(f"{name}: round {task.round_number}"),
+    )
+    reply = TrainReply(
+        site=name,
+        round_number=task.round_number,
+        weights=pack(outcome.weights, spec),
+        n_pairs=outcome.n_pairs,
+        n_patients=outcome.n_patients,
+        steps=outcome.steps,
+        mean_loss=outcome.mean_loss,
+        seconds=outcome.seconds,
+        epsilon=outcome.epsilon,
+        delta=outcome.delta,
+    )
+    cache.keep(task, digest, reply)
+    return reply
+
+
+def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
+    """Evaluate the global weights on a split of the site's own patients.
+
+    Raises:
+        ContractError: the study's numbers mean something else than the site's.
+    """
+    study = _agreed_study(task, site)
+    cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
+    kept = cache.find(task, digest, EvaluateReply)
+    if kept is not None:
+        return kept
+    started = time.perf_counter()
+    weights = unpack(task.weights, weight_spec(study.network))
+    statistics = work.evaluate(study, site.config, site.prepared, weights, split=task.split)
+    reply = EvaluateReply(
+        site=site.config.name,
+        round_number=task.round_number,
+        split=task.split,
+        statistics=statistics.to_flat(),
+        seconds=time.perf_counter() - started,
+    )
+    cache.keep(task, digest, reply)
+    return reply
+
+
+def software_versions() -> dict[str, str]:
+    """Name the software that the site's numbers depend on."""
+    return {
+        "nognet": nognet.__version__,
+        "protocol": str(PROTOCOL_VERSION),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("torch", "flwr", "numpy")},
+    }
+
+
+def _agreed_study(task: TrainTask | EvaluateTask, site: Site) -> StudyConfig:
+    """Read the task's study and hold its contract against the site's own."""
+    study = parse_study_json(task.study_json)
+    if contract_hash(contract(study, roi=site.prepared.roi)) != task.contract_hash:
+        raise ContractError(
+            f"{site.config.name}: the task's contract is not the site's; the site's release of "
+            "nognet or its prepared pairs changed since it joined: restart the client",
+            code="contract-changed",
+        )
+    return study
+
+
+def _progress(label: str) -> Progress:
+    """Log a line a quarter of a minute: step, loss, how long yet."""
+    started = told = time.monotonic()
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < _STATUS_EVERY_S or step == steps:
+            return
+        told = now
+        left_s = (now - started) / step * (steps - step)
+        _log.info("%s, step %d of %d, loss %.4f; %.0f s left", label, step, steps, loss, left_s)
+
+    return tell

@@ -1,0 +1,131 @@
+"""Small hospitals with prepared pairs of growing spheres, and studies that train in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from nognet.config import RoiConfig, SiteConfig, StudyConfig, load_site
+from nognet.data.store import PreparedSite, write_store
+from nognet.types import RoiPair, Split
+from nognet_client.app import build_app
+from nognet_client.tasks import Work
+from nognet_server.run_config import RunSettings
+from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.simulation.engine import SimulatedSite, simulate
+
+ROI = RoiConfig(size_vox=32)
+
+
+def sphere(radius_vox: float, size_vox: int = 32) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Make a centred ball ``(D, H, W)``."""
+    grid = np.indices((size_vox,) * 3) - (size_vox - 1) / 2
+    return (np.sqrt((grid**2).sum(0)) <= radius_vox).astype(np.uint8)
+
+
+def roi_pair(number: int, rng: np.random.Generator) -> RoiPair:
+    """Make a pair of a ball that grows, stays or shrinks."""
+    radius = rng.uniform(3.5, 6.0)
+    factor = (1.35, 1.0, 0.8)[number % 3]
+    masks = sphere(radius), sphere(radius * factor)
+    noise = rng.normal(0.0, 0.02, (2, 32, 32, 32))
+    images = [
+        np.clip(0.15 + 0.6 * m + n, 0, 1).astype(np.float32)
+        for m, n in zip(masks, noise, strict=True)
+    ]
+    return RoiPair(
+        pair_id=f"{number:08x}",
+        patient_id=f"{number:06x}",
+        baseline=images[0],
+        baseline_mask=masks[0],
+        follow_up=images[1],
+        follow_up_mask=masks[1],
+        interval_days=float(rng.integers(90, 400)),
+        baseline_volume_mm3=float(masks[0].sum()),
+        follow_up_volume_mm3=float(masks[1].sum()),
+    )
+
+
+def make_site(folder: Path, name: str, *, pairs: int = 7, seed: int = 0) -> Path:
+    """Write a site with prepared pairs; give the path of its `site.yaml`."""
+    rng = np.random.default_rng((seed, *name.encode()))
+    made = [roi_pair(number, rng) for number in range(pairs)]
+    order: tuple[Split, ...] = (
+        "train",
+        "train",
+        "train",
+        "validation",
+        "validation",
+        "test",
+        "test",
+    )
+    splits = {pair.patient_id: order[i % len(order)] for i, pair in enumerate(made)}
+    home = folder / name
+    home.mkdir(parents=True)
+    write_store(home / "cache", made, splits, roi=ROI)
+    path = home / "site.yaml"
+    values = {"name": name, "studies": "studies.csv", "seed": 3, "device": "cpu", "threads": 1}
+    path.write_text(yaml.safe_dump({**values, "roi": {"size_vox": 32}}))
+    return path
+
+
+def make_study(folder: Path, **changes: Any) -> StudyConfig:
+    """Make a study of a tiny network; `changes` replace its parts."""
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "seed": 5,
+        "rounds": 2,
+        "roi": {"size_vox": 32},
+        "network": {"width": 4, "time_features": 2, "embedding_width": 8, "attention_heads": 2},
+        "training": {"steps_per_round": 2, "batch_size": 2, "warmup_steps": 0},
+        "federation": {"minimum_sites": 1},
+        "runs": str(folder / "runs"),
+    }
+    return StudyConfig.model_validate({**values, **changes})
+
+
+def opened(site_path: Path) -> tuple[SiteConfig, PreparedSite]:
+    """Open a site made by `make_site`."""
+    from nognet.data.store import open_store
+
+    config = load_site(site_path)
+    return config, open_store(config.cache)
+
+
+def run(
+    study: StudyConfig,
+    site_paths: Sequence[Path],
+    *,
+    work: Work | None = None,
+    folder: RunFolder | None = None,
+    workers: int = 2,
+) -> RunFolder:
+    """Simulate a study to its end, or resume it in `folder`; give its run folder."""
+    from nognet_server.app import app
+
+    resumed = folder is not None
+    if folder is None:
+        folder = new_run_folder(study)
+        write_study(folder, study)
+    settings = RunSettings(
+        study, folder.path, resume=resumed, closed_roster=len(site_paths), poll_s=0.02
+    )
+    sites = [SimulatedSite(load_site(path).name, path, threads=1) for path in site_paths]
+    simulate(app, build_app(work or Work()), sites, settings, workers=workers)
+    return folder
+
+
+def failing_at(
+    site: str, function: Callable[..., Any], *, instead: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Wrap a training or evaluation function so that one site does something else."""
+
+    def wrapped(study: Any, config: SiteConfig, *arguments: Any, **named: Any) -> Any:
+        chosen = instead if config.name == site else function
+        return chosen(study, config, *arguments, **named)
+
+    return wrapped
