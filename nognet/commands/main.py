@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import nognet
-from nognet.commands import config, provision
+from nognet.commands import check, config, prepare, privacy, provision, report
 from nognet.console import LogFormat, emit, run_guarded, set_up_logging
 
 app = typer.Typer(
@@ -17,7 +17,11 @@ app = typer.Typer(
     help="Federated training of MT-NoGNet on longitudinal chest CT. Not a medical device.",
 )
 app.add_typer(config.app, name="config")
+app.add_typer(privacy.app, name="privacy")
 app.add_typer(provision.app, name="provision")
+app.command(name="report")(report.report)
+app.command(name="prepare")(prepare.prepare)
+app.command(name="check")(check.check)
 
 
 def _print_version(wanted: bool) -> None:
