@@ -1,0 +1,139 @@
+"""`nognet prepare`: from a hospital's studies to the store of prepared pairs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nognet.console import emit, say
+
+if TYPE_CHECKING:
+    from nognet.data.patient import PairOutcome
+    from nognet.data.prepare import Examination
+    from nognet.data.store import PreparedSite
+
+REFUSED_SHOWN = 40
+
+
+def prepare(
+    site: Annotated[Path, typer.Option(help="The hospital's site.yaml.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Read, register and cut every pair; store what is usable, list what is not and why."""
+    from nognet.config import load_site
+    from nognet.data.prepare import prepare_site_with_report
+
+    config = load_site(site)
+    with progress_to_stderr(f"prepare {config.name}") as progress:
+        prepared, examination = prepare_site_with_report(config, progress=progress)
+    if as_json:
+        emit(json.dumps(_as_json(config.name, prepared, examination), indent=2, allow_nan=False))
+        return
+    emit(f"{config.name}: {one_line(examination)}")
+    for line in [*findings_table(examination.outcomes), *_counts_table(prepared)]:
+        emit(line)
+
+
+def one_line(examination: Examination) -> str:
+    """Sum up what became of the pairs."""
+    counts = Counter(outcome.status for outcome in examination.outcomes)
+    reused = sum(outcome.reused for outcome in examination.outcomes)
+    words = [f"{len(examination.outcomes)} pairs"]
+    words += [f"{counts[status]} {status}" for status in ("ok", "warning", "refused")]
+    if reused:
+        words.append(f"{reused} reused")
+    if examination.patients_without_pair:
+        words.append(f"{len(examination.patients_without_pair)} patients without a second date")
+    return f"{', '.join(words)} ({examination.seconds['wall']:.1f} s)"
+
+
+def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
+    """List the findings: warnings summed by code, refusals pair by pair with what to do."""
+    from nognet.data.gate import advice_for, meaning_of
+
+    warned = Counter(
+        finding.code
+        for outcome in outcomes
+        if outcome.status == "warning"
+        for finding in outcome.findings
+    )
+    for code, count in sorted(warned.items()):
+        advice = advice_for(code)
+        yield f"  warning  {code:18} {count:4} pairs  {meaning_of(code)}" + (
+            f"; {advice}" if advice else ""
+        )
+    refused = [outcome for outcome in outcomes if outcome.status == "refused"]
+    for outcome in refused[:REFUSED_SHOWN]:
+        for finding in outcome.findings:
+            if finding.severity == "refused":
+                rows = f"rows {outcome.lines[0]} and {outcome.lines[1]}"
+                yield f"  refused  {finding.code:18} {rows}: {finding.message}"
+    if len(refused) > REFUSED_SHOWN:
+        yield f"  ... and {len(refused) - REFUSED_SHOWN} more refused pairs (see --json)"
+
+
+@contextmanager
+def progress_to_stderr(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on a terminal, a line now and then elsewhere; both on stderr."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        said = time.monotonic()
+
+        def tell(done: int, total: int, what: str) -> None:
+            nonlocal said
+            if done in (0, total) or time.monotonic() - said > 10:
+                said = time.monotonic()
+                say(f"{title}: {done} of {total} patients; {what}")
+
+        yield tell
+        return
+    columns = (
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("patients"),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, description=what
+        )
+
+
+def _counts_table(prepared: PreparedSite) -> Iterator[str]:
+    yield f"  {'split':12}{'patients':>9}{'pairs':>7}{'growing':>9}{'stable':>8}{'shrinking':>11}"
+    for split, count in prepared.counts().items():
+        strata = count["strata"]
+        yield (
+            f"  {split:12}{count['patients']:9}{count['pairs']:7}"
+            f"{strata['growing']:9}{strata['stable']:8}{strata['shrinking']:11}"
+        )
+
+
+def _as_json(name: str, prepared: PreparedSite, examination: Examination) -> dict[str, Any]:
+    from nognet.data.patient import outcome_as_json
+
+    return {
+        "site": name,
+        "store": str(prepared.folder),
+        "fingerprint": prepared.fingerprint,
+        "counts": prepared.counts(),
+        "seconds": examination.seconds,
+        "pairs": [outcome_as_json(outcome) for outcome in examination.outcomes],
+    }
