@@ -1,0 +1,109 @@
+"""Every undocumented name of Flower that the site's processes use, in one place.
+
+Flower is pinned to the line this was tested with (1.41); `tests/client/processes` holds that each
+name and flag still exists and means the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+
+from flwr.app.error import Error
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PullMessagesResponse,
+)
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.logger import FLOWER_LOGGER, console_handler
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.retry import http_retry, make_simple_http_retry_invoker
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode import fleet_http_connection, start_client_internal
+from flwr.supernode.cli.flower_supernode import flower_supernode
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+ACQUIRE_TASK_METHOD = "/flwr.proto.Runtime/AcquireTask"
+
+
+def use_fleet_client(client: type[FleetHttpClient]) -> None:
+    """Let the SuperNode talk to the coordinator through our subclass of Flower's client."""
+    fleet_http_connection.FleetHttpClient = client  # type: ignore[attr-defined]  # theirs, not exported
+
+
+def use_sleep(sleep: Callable[[float], None]) -> None:
+    """Replace the hard-coded waits of the SuperNode's loop (3 s without, 0.5 s with a message)."""
+    clock = types.SimpleNamespace(sleep=sleep)
+    start_client_internal.time = clock  # type: ignore[attr-defined, assignment]  # theirs, not exported
+
+
+def log_to_stdout() -> None:
+    """Send Flower's own log to stdout, the process's log file, and nowhere else."""
+    console_handler.stream = sys.stdout
+    FLOWER_LOGGER.propagate = False
+
+
+def shorten_object_waits(initial_s: float = 0.05, cap_s: float = 2.0) -> None:
+    """Shorten the waits between looks at an object that is still on its way (1 s to 10 s)."""
+    for pull in (
+        inflatable_utils.pull_objects,
+        inflatable_utils.pull_and_inflate_object_from_tree,
+    ):
+        defaults = pull.__kwdefaults__
+        if defaults is None:
+            raise TypeError("Flower's pull functions have lost their keyword defaults")
+        defaults["initial_backoff"], defaults["backoff_cap"] = initial_s, cap_s
+
+
+def shorten_retry_waits(longest_s: int = 5) -> None:
+    """Cap the growing waits between tries to reach a lost server (Flower: 20 s)."""
+    http_retry.MAX_RETRY_DELAY = longest_s  # type: ignore[attr-defined]  # theirs, not exported
+
+
+__all__ = [
+    "ACQUIRE_TASK_METHOD",
+    "AcquireTaskRequest",
+    "ActivateNodeRequest",
+    "ActivateNodeResponse",
+    "DeactivateNodeRequest",
+    "Error",
+    "ErrorCode",
+    "Fab",
+    "FleetHttpClient",
+    "ProtobufClientInterceptor",
+    "PullMessagesRequest",
+    "PullMessagesResponse",
+    "RuntimeHttpClient",
+    "RuntimeTokenHttpInterceptor",
+    "RuntimeVersionHttpInterceptor",
+    "SendTaskHeartbeatRequest",
+    "SubStatus",
+    "SuperExecAuthHttpInterceptor",
+    "TaskType",
+    "fleet_http_connection",
+    "flower_supernode",
+    "log_to_stdout",
+    "make_simple_http_retry_invoker",
+    "pull_task_input",
+    "push_message",
+    "push_task_output",
+    "shorten_object_waits",
+    "shorten_retry_waits",
+    "start_client_internal",
+    "use_fleet_client",
+    "use_sleep",
+]

@@ -1,0 +1,70 @@
+"""Flower's SuperNode with our connection, short waits, and an end that is an end.
+
+Run by the supervisor as ``python -m nognet_client.processes.supernode --parent PID ...``. In Flower
+1.41 one TLS EOF ends the SuperNode's loop while its process lives on, offline for ever; here the
+process ends with the loop, and the supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from nognet.supervision.children import parse_parent
+from nognet.supervision.events import EventWriter
+from nognet.supervision.parent import die_with_parent
+from nognet_client.processes import flower_internals as flower
+from nognet_client.processes.link import Link, site_client
+
+EXIT_LOOP_ENDED = 75
+EXIT_FATAL = 12
+BUSY_POLL_S = 0.1
+IDLE_POLL_S = (0.2, 1.0)
+"""Seconds between looks for a task: right after the last one, and after a minute without."""
+FLOWER_IDLE_S = 3.0
+
+
+def poll_wait_s(asked_s: float, idle_s: float) -> float:
+    """Choose how long to wait where Flower would wait `asked_s`.
+
+    >>> poll_wait_s(0.5, 0.0), poll_wait_s(3.0, 1.0), poll_wait_s(3.0, 600.0)
+    (0.1, 0.2, 1.0)
+    """
+    if asked_s < FLOWER_IDLE_S:
+        return BUSY_POLL_S
+    soon, late = IDLE_POLL_S
+    return soon if idle_s < 60.0 else late
+
+
+def main() -> None:
+    """Run the SuperNode until its loop ends; the flags after ``--`` are flower-supernode's own."""
+    parent, arguments = parse_parent(sys.argv[1:])
+    die_with_parent(parent)
+    split = arguments.index("--")
+    parser = argparse.ArgumentParser()
+    for name in ("--events", "--node-id-file"):
+        parser.add_argument(name, required=True)
+    options = parser.parse_args(arguments[:split])
+    events = EventWriter(int(options.events))
+    link = Link(events, Path(options.node_id_file), leave=lambda: _leave(EXIT_FATAL))
+    flower.use_fleet_client(site_client(link))
+    flower.use_sleep(lambda s: time.sleep(poll_wait_s(s, time.monotonic() - link.last_message_at)))
+    flower.shorten_object_waits()
+    flower.shorten_retry_waits()
+    sys.argv = ["flower-supernode", *arguments[split + 1 :]]
+    flower.flower_supernode()
+    _leave(EXIT_LOOP_ENDED)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the thread of the Runtime API would keep the process alive
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The site's executor: takes ClientApp tasks and runs the installed ClientApp, nothing else.
+
+In place of ``flower-superexec`` and ``flwr-clientapp``, which import the bundle that came with the
+run and start a Python a message. Here the bundle is checked as data and dropped; torch is imported
+once; each task runs in a forked child (before any thread or CUDA context exists), whose death is
+reported at once; and of an exception nothing leaves but its class and code.
+
+Run by the supervisor as ``python -m nognet_client.processes.worker --parent PID ...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import httpx
+from flwr.app import Context, Message
+
+from nognet.console import LogFormat, set_up_logging
+from nognet.errors import NognetError, TrainingError
+from nognet.supervision.children import describe_exit, parse_parent
+from nognet.supervision.events import EventWriter
+from nognet.supervision.parent import die_with_parent
+from nognet.wire.records import ROUND_KEY
+from nognet_client.processes import flower_internals as flower
+from nognet_client.processes.policy import COMPONENTS, RefusedBundleError, check_bundle
+
+POLL_S = 0.1
+HEARTBEAT_S = 15.0
+log = logging.getLogger("nognet.worker")
+ClientApp = Callable[[Message, Context], Message]
+
+
+def serve(address: str, secret: bytes, events: EventWriter) -> NoReturn:
+    """Take ClientApp tasks from the local SuperNode, one after the other."""
+    module, _, name = COMPONENTS["clientapp"].partition(":")
+    app: ClientApp = getattr(importlib.import_module(module), name)
+    flower.shorten_object_waits()
+    flower.shorten_retry_waits(1)
+    client = _runtime_client(
+        address,
+        flower.SuperExecAuthHttpInterceptor(
+            master_secret=secret, protected_methods=frozenset({flower.ACQUIRE_TASK_METHOD})
+        ),
+    )
+    events.send("worker-ready")
+    # never AGENT_APP, MODEL, CONNECTOR: Flower's other kinds run what the coordinator says
+    wanted = flower.AcquireTaskRequest(supported_task_types=[flower.TaskType.CLIENT_APP])
+    while True:
+        response = client.AcquireTask(wanted)
+        if response.HasField("task") and response.token:
+            try:
+                run_task(address, response.token, app, events)
+            except httpx.HTTPError as err:
+                log.warning("a task was given up: %s talking to SuperNode", type(err).__name__)
+        else:
+            time.sleep(POLL_S)
+
+
+def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> None:
+    """Run one task in a forked child and report how it ended."""
+    client = _runtime_client(address, flower.RuntimeTokenHttpInterceptor(token))
+    try:
+        message, context, _, bundle = flower.pull_task_input(client)
+        try:
+            check_bundle(bundle.content)
+        except RefusedBundleError as refusal:
+            log.error("a run was refused: %s", refusal)  # noqa: TRY400  no traceback needed
+            events.send("refused", str(refusal))
+            _reply_error(client, message, context, flower.ErrorCode.INVALID_FAB, refusal)
+            return
+        told = {"task": message.metadata.message_type, "round": _round_of(message)}
+        events.send("task", **told)
+        code = _fork_and_wait(client, app, message, context)
+        if code != 0:
+            log.error("the %s task's process ended: %s", told["task"], describe_exit(code))
+            how = f"process-killed-{-code}" if code < 0 else f"process-exit-{code}"
+            death = TrainingError("the task's process died without an answer", code=how)
+            _reply_error(client, message, context, flower.ErrorCode.CLIENT_APP_CRASHED, death)
+        events.send("task-ended", **told, code=code)
+    finally:
+        client.close()
+
+
+def _round_of(message: Message) -> int | None:
+    for record in message.content.config_records.values():
+        number = record.get(ROUND_KEY)
+        if isinstance(number, int):
+            return number
+    return None
+
+
+def _fork_and_wait(
+    client: flower.RuntimeHttpClient, app: ClientApp, message: Message, context: Context
+) -> int:
+    """Run the app in a forked child; return its exit code (negative: the signal)."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _be_child(client, app, message, context, parent)
+    next_beat = time.monotonic() + HEARTBEAT_S
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+        if time.monotonic() > next_beat:
+            next_beat = time.monotonic() + HEARTBEAT_S
+            if not _is_wanted(client):
+                os.kill(pid, signal.SIGTERM)
+
+
+def _is_wanted(client: flower.RuntimeHttpClient) -> bool:
+    try:
+        return bool(client.SendTaskHeartbeat(flower.SendTaskHeartbeatRequest()).success)
+    except httpx.HTTPStatusError:
+        return False  # the SuperNode was restarted and knows this task no more
+
+
+def _be_child(
+    client: flower.RuntimeHttpClient,
+    app: ClientApp,
+    message: Message,
+    context: Context,
+    parent: int,
+) -> NoReturn:
+    """Run the app and push its reply; never returns into the worker's stack."""
+    code = 70
+    try:
+        die_with_parent(parent)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        reply, failure = _reply_of(app, message, context)
+        flower.push_message(client, reply, context)
+        flower.push_task_output(
+            client,
+            context=context if failure is None else None,
+            sub_status=flower.SubStatus.COMPLETED if failure is None else flower.SubStatus.FAILED,
+            details=failure or "",
+        )
+        code = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _reply_of(app: ClientApp, message: Message, context: Context) -> tuple[Message, str | None]:
+    """Call the app; an exception becomes its class and code, and nothing else of it leaves."""
+    try:
+        return app(message, context), None
+    except NognetError as err:
+        log.error("%s", err)  # noqa: TRY400  its message says what to do
+        public = err.public_code
+    except Exception as err:  # the guard at the site's edge (style.md 9)
+        log.exception("the %s task failed", message.metadata.message_type)
+        public = f"{type(err).__name__}:unexpected"
+    error = flower.Error(code=flower.ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=public)
+    return Message(error, reply_to=message), public
+
+
+def _reply_error(
+    client: flower.RuntimeHttpClient,
+    message: Message,
+    context: Context,
+    code: int,
+    error: NognetError,
+) -> None:
+    reply = Message(flower.Error(code=code, reason=error.public_code), reply_to=message)
+    flower.push_message(client, reply, context)
+    flower.push_task_output(
+        client, context=None, sub_status=flower.SubStatus.FAILED, details=error.public_code
+    )
+
+
+def _runtime_client(
+    address: str, credentials: flower.ProtobufClientInterceptor
+) -> flower.RuntimeHttpClient:
+    return flower.RuntimeHttpClient.from_server_address(
+        server_address=address,
+        insecure=True,  # loopback
+        root_certificates=None,
+        interceptors=[
+            flower.RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+            credentials,
+        ],
+        retry_invoker=flower.make_simple_http_retry_invoker(),
+    )
+
+
+def main() -> None:
+    """Run tasks until the supervisor ends this process."""
+    parent, arguments = parse_parent(sys.argv[1:])
+    die_with_parent(parent)
+    parser = argparse.ArgumentParser()
+    for name in ("--address", "--secret", "--events", "--log-format"):
+        parser.add_argument(name, required=True)
+    options = parser.parse_args(arguments)
+    log_format: LogFormat = "json" if options.log_format == "json" else "text"
+    set_up_logging(log_format)
+    flower.log_to_stdout()
+    serve(options.address, Path(options.secret).read_bytes(), EventWriter(int(options.events)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`nognet-server`: run a study over sites that dial in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import nognet
+from nognet.console import LogFormat, emit, run_guarded, say, set_up_logging
+
+if TYPE_CHECKING:
+    from nognet_server.run_folder import RunFolder
+
+app = typer.Typer(name="nognet-server", add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(nognet.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def server(
+    study: Annotated[
+        Path | None, typer.Option(help="The study, study.yaml; with --resume that of the run.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to go on with, for example runs/demo.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="Log lines as 'text' or 'json'.")] = "text",
+    version: Annotated[  # noqa: ARG001  handled by its callback
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Wait for the study's sites, run its rounds, and print the result of every site.
+
+    Ctrl-C stops the run and all its processes; --resume goes on with it.
+    """
+    chosen: LogFormat = "json" if log_format == "json" else "text"
+    set_up_logging(chosen)
+    if study is None and resume is None:
+        raise typer.BadParameter("give a study, or the folder of a run to resume")
+    sys.exit(_run(study, resume, chosen))
+
+
+def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) -> int:
+    from nognet.config import load_study
+    from nognet.supervision.lock import exclusive
+    from nognet_server.processes.startup import check_coordinator
+    from nognet_server.processes.supervisor import serve_run
+    from nognet_server.run_folder import existing_run_folder, new_run_folder, write_study
+
+    folder = existing_run_folder(resume) if resume is not None else None
+    source = study_file if study_file is not None or folder is None else folder.study
+    study = load_study(source or Path("study.yaml"))
+    coordinator = check_coordinator(study)
+    with exclusive(coordinator.state, "nognet-server"):
+        if folder is None:
+            folder = new_run_folder(study)
+            write_study(folder, study)
+        outcome = serve_run(
+            coordinator, study, folder, resume=resume is not None, log_format=log_format
+        )
+    if outcome.exit_code == 0:
+        _print_result(folder)
+    else:
+        say(f"nognet: {outcome.message}")
+    return outcome.exit_code
+
+
+def _print_result(folder: RunFolder) -> None:
+    from nognet.report.metrics_file import read_metrics
+    from nognet.report.summary import result_sentence, training_sentence
+
+    metrics = read_metrics(folder.metrics)
+    emit(training_sentence(metrics))
+    emit(result_sentence(metrics))
+
+
+def main() -> None:
+    """Run `nognet-server`."""
+    run_guarded(app)

@@ -1,0 +1,121 @@
+"""Every undocumented name of Flower that the coordinator's processes use, in one place.
+
+Flower is pinned to the line this was tested with (1.41); `tests/server/processes` holds that each
+name, flag and route still exists and means the same.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from flwr.cli.build import build_fab_from_files
+from flwr.common.constant import ACCESS_TOKEN_KEY, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.auth.typing import AccountInfo
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.http_logging import get_uvicorn_log_config
+from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.logger import FLOWER_LOGGER, console_handler
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.superlink.auth_plugin import ControlAuthnPlugin
+from flwr.superlink.cli.flower_superlink import (
+    SuperLinkLifespan,
+    _parse_superlink_lifespan_config,
+)
+from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.superlink.main import create_app
+from flwr.superlink.runtime import run_serverapp
+
+parse_superlink_config = _parse_superlink_lifespan_config
+ACQUIRE_TASK_METHOD = "/flwr.proto.Runtime/AcquireTask"
+ACTIVATE_NODE_PATH = "/v1/fleet/activate-node"
+PUBLIC_ROUTES = frozenset(
+    {
+        ("GET", "/health"),
+        ("POST", ACTIVATE_NODE_PATH),
+        ("POST", "/v1/fleet/deactivate-node"),
+        ("POST", "/v1/fleet/send-node-heartbeat"),
+        ("POST", "/v1/fleet/pull-messages"),
+        ("POST", "/v1/fleet/push-messages"),
+        ("POST", "/v1/fleet/get-run"),
+        ("POST", "/v1/fleet/get-fab"),
+        ("POST", "/v1/fleet/pull-object"),
+        ("POST", "/v1/fleet/push-object"),
+        ("POST", "/v1/fleet/confirm-message-received"),
+    }
+)
+"""All that a registered site asks for, exactly; registering is not among it."""
+
+
+def log_to_stdout() -> None:
+    """Send Flower's own log to stdout, the process's log file, and nowhere else."""
+    console_handler.stream = sys.stdout
+    FLOWER_LOGGER.propagate = False
+
+
+def shorten_object_waits(initial_s: float = 0.05, cap_s: float = 2.0) -> None:
+    """Shorten the waits between looks at an object that is still on its way (1 s to 10 s)."""
+    for pull in (
+        inflatable_utils.pull_objects,
+        inflatable_utils.pull_and_inflate_object_from_tree,
+    ):
+        defaults = pull.__kwdefaults__
+        if defaults is None:
+            raise TypeError("Flower's pull functions have lost their keyword defaults")
+        defaults["initial_backoff"], defaults["backoff_cap"] = initial_s, cap_s
+
+
+__all__ = [
+    "ACCESS_TOKEN_KEY",
+    "ACQUIRE_TASK_METHOD",
+    "ACTIVATE_NODE_PATH",
+    "FLEET_HTTP_PUBLIC_KEY_HEADER",
+    "NOOP_ACCOUNT_NAME",
+    "NOOP_FLWR_AID",
+    "PUBLIC_ROUTES",
+    "AccountInfo",
+    "AcquireTaskRequest",
+    "ControlAuthnPlugin",
+    "ControlHttpClient",
+    "Fab",
+    "ListNodesRequest",
+    "ListRunsRequest",
+    "ProtobufCall",
+    "ProtobufRequestContext",
+    "RegisterNodeRequest",
+    "RuntimeHttpClient",
+    "RuntimeVersionHttpInterceptor",
+    "StartRunRequest",
+    "StopRunRequest",
+    "SuperExecAuthHttpInterceptor",
+    "SuperLinkLifespan",
+    "SuperLinkLifespanConfig",
+    "TaskType",
+    "UnregisterNodeRequest",
+    "build_fab_from_files",
+    "create_app",
+    "fab_to_proto",
+    "get_uvicorn_log_config",
+    "log_to_stdout",
+    "make_simple_http_retry_invoker",
+    "parse_superlink_config",
+    "public_key_to_bytes",
+    "run_serverapp",
+    "shorten_object_waits",
+    "user_config_to_proto",
+]

@@ -1,0 +1,207 @@
+"""Flower's SuperLink behind two listeners on one application.
+
+Flower serves its Control, Runtime and Fleet APIs on one port and authenticates sites alone: whoever
+reaches that port with the CA certificate could register a node, start a run with code of their own
+or take the ServerApp's token. Here the public listener answers a closed list of routes that
+registered sites use, and /health; the rest answers on loopback, to whoever holds the token.
+
+Run by the supervisor as ``python -m nognet_server.processes.superlink --parent PID ...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import binascii
+import contextlib
+import hmac
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from nognet.supervision.children import parse_parent
+from nognet.supervision.parent import die_with_parent
+from nognet_server.processes import flower_internals as flower
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+REASON_HEADER = b"x-nognet-reason"
+UNREGISTERED, ONLINE = b"unregistered", b"online"
+
+
+class PublicListener:
+    """Let through what registered sites ask for, and answer 404 to everything else.
+
+    A refused activation is given its reason (Flower answers both alike): the key is registered
+    nowhere, or its site is online already. Only who signed the request with that key gets so far.
+    """
+
+    def __init__(self, application: Application, is_registered: Callable[[bytes], bool]) -> None:
+        self.application = application
+        self.is_registered = is_registered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        route = (scope.get("method"), scope.get("path"))
+        if scope["type"] != "http" or route not in flower.PUBLIC_ROUTES:
+            await _answer_not_found(scope, send)
+        elif route[1] == flower.ACTIVATE_NODE_PATH:
+            await self.application(scope, receive, self._with_reason(scope, send))
+        else:
+            await self.application(scope, receive, send)
+
+    def _with_reason(self, scope: Scope, send: Send) -> Send:
+        async def send_with_reason(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 412:
+                key = _public_key(scope)
+                known = await asyncio.to_thread(self.is_registered, key)
+                reason = (REASON_HEADER, ONLINE if known else UNREGISTERED)
+                message = {**message, "headers": [*message.get("headers", []), reason]}
+            await send(message)
+
+        return send_with_reason
+
+
+def _public_key(scope: Scope) -> bytes:
+    wanted = flower.FLEET_HTTP_PUBLIC_KEY_HEADER.encode("ascii")
+    for name, value in scope["headers"]:
+        if name == wanted:
+            with contextlib.suppress(binascii.Error):
+                return base64.b64decode(value, validate=True)
+    return b""
+
+
+async def _answer_not_found(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"9")]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    await send({"type": "http.response.body", "body": b"not found"})
+
+
+class ControlToken(flower.ControlAuthnPlugin):
+    """Admit to the Control API who holds the supervisor's token."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def get_login_details(self) -> None:
+        """There is no login: the supervisor reads the token from its state folder."""
+        return
+
+    def validate_tokens_in_metadata(
+        self, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> tuple[bool, flower.AccountInfo | None]:
+        """Compare the bearer token in constant time."""
+        given = dict(metadata).get(flower.ACCESS_TOKEN_KEY, "")
+        text = given.decode("latin-1") if isinstance(given, bytes) else given
+        if not hmac.compare_digest(text.encode(), self.token.encode()):
+            return False, None
+        account = flower.AccountInfo(
+            flwr_aid=flower.NOOP_FLWR_AID, account_name=flower.NOOP_ACCOUNT_NAME
+        )
+        return True, account
+
+    def get_auth_tokens(self, device_code: str) -> None:  # noqa: ARG002  Flower's interface
+        """No tokens are handed out."""
+        return
+
+    def refresh_tokens(
+        self,
+        metadata: Sequence[tuple[str, str | bytes]],  # noqa: ARG002  Flower's interface
+    ) -> tuple[None, None]:
+        """Tokens don't expire while SuperLink runs."""
+        return None, None
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to us: there are two of them in one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def application(token: str) -> tuple[Any, flower.SuperLinkLifespanConfig]:
+    """Make Flower's application from the command line in `sys.argv`, with our control token."""
+    config = flower.parse_superlink_config()
+    config.authn_plugin = ControlToken(token)
+    return flower.create_app(config, flower.SuperLinkLifespan), config
+
+
+async def serve(public: uvicorn.Config, private: uvicorn.Config) -> None:
+    """Serve both listeners until SIGTERM or SIGINT; the private one owns the lifespan."""
+    servers = (_Server(private), _Server(public))
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    first = asyncio.create_task(servers[0].serve())
+    while not servers[0].started and not first.done():
+        await asyncio.sleep(0.02)
+    if first.done():
+        await first
+        return
+    await asyncio.gather(first, servers[1].serve())
+
+
+def main() -> None:
+    """Run both listeners; the flags after ``--`` are flower-superlink's own."""
+    parent, arguments = parse_parent(sys.argv[1:])
+    die_with_parent(parent)
+    parser = argparse.ArgumentParser()
+    for name in ("--listen", "--certificate", "--key", "--control-token"):
+        parser.add_argument(name, required=True)
+    split = arguments.index("--")
+    options = parser.parse_args(arguments[:split])
+    sys.argv = ["flower-superlink", *arguments[split + 1 :]]
+    token = Path(options.control_token).read_text(encoding="ascii")
+    app, config = application(token)
+
+    def is_registered(public_key: bytes) -> bool:
+        state = app.state.linkstate_factory.state()
+        return state.get_node_id_by_public_key(public_key) is not None
+
+    host, _, port = options.listen.rpartition(":")
+    common: dict[str, Any] = {
+        "log_config": flower.get_uvicorn_log_config(20),
+        "workers": 1,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 2,
+    }
+    private = uvicorn.Config(
+        app,
+        host=config.host,
+        port=config.port,
+        ssl_keyfile=config.ssl_keyfile,
+        ssl_certfile=config.ssl_certfile,
+        **common,
+    )
+    public = uvicorn.Config(
+        PublicListener(app, is_registered),
+        host=host,
+        port=int(port),
+        lifespan="off",
+        ssl_keyfile=options.key,
+        ssl_certfile=options.certificate,
+        **common,
+    )
+    asyncio.run(serve(public, private))
+
+
+if __name__ == "__main__":
+    main()
