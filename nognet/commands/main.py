@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import nognet
-from nognet.commands import check, config, prepare, privacy, provision, report
+from nognet.commands import check, config, phantom, prepare, privacy, provision, report
 from nognet.console import LogFormat, emit, run_guarded, set_up_logging
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.add_typer(provision.app, name="provision")
 app.command(name="report")(report.report)
 app.command(name="prepare")(prepare.prepare)
 app.command(name="check")(check.check)
+app.command(name="phantom")(phantom.phantom)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """The phantom's tissue: chest wall, bones, mediastinum and lung, as Hounsfield units of a point.
 
-Tissue coordinates are LPS millimetres around the middle of the chest. The drawing is of one half of
-the chest; `side` is +1 for the left half and -1 for the right, and ``u = side * x`` points outwards.
+Tissue coordinates are LPS millimetres around the middle of the chest. One half of the chest is
+drawn; `side` is +1 for the left half and -1 for the right, and ``u = side * x`` points outwards.
 """
 
 from __future__ import annotations
@@ -165,8 +165,9 @@ class Thorax:
         u, y, z, body = u[solid], y[solid], z[solid], body[solid]
         flesh = np.full(u.shape, FAT_HU, dtype=np.float32)
         cage = self._cage(u, y, np.float32(1) - (z * np.float32(1 / 210)) ** 2)
-        _blend(flesh, cage - np.float32(11) + np.float32(0.02) * np.abs(y), MUSCLE_HU, edge)
-        _blend(flesh, -2 - body, 20.0, edge)
+        muscle: Array = cage - np.float32(11) + np.float32(0.02) * np.abs(y)
+        _blend(flesh, muscle, MUSCLE_HU, edge)
+        _blend(flesh, -(body + np.float32(2)), 20.0, edge)
         medial = np.flatnonzero(np.abs(u) < 72)
         flesh[medial] = self._organs(
             flesh[medial], u[medial], y[medial], z[medial], cage[medial], edge
@@ -176,7 +177,7 @@ class Thorax:
         image[solid] = flesh
         return image
 
-    def _organs(  # noqa: PLR0913, PLR0917  a part of `_wall`
+    def _organs(
         self, image: Array, u: Array, y: Array, z: Array, cage: Array, edge: float
     ) -> Array:
         """Draw heart, great vessels, oesophagus and spine around the midline."""
@@ -199,9 +200,7 @@ class Thorax:
         image[back] = image_back
         return image
 
-    def _ribs(  # noqa: PLR0913, PLR0917  a part of `_wall`
-        self, image: Array, u: Array, y: Array, z: Array, cage: Array, edge: float
-    ) -> None:
+    def _ribs(self, image: Array, u: Array, y: Array, z: Array, cage: Array, edge: float) -> None:
         """Draw ribs as flat arcs around the cage that descend towards the front (in place)."""
         near = np.flatnonzero((np.abs(cage - 5) < 6) & (np.abs(u) > 12))
         u, y, z = u[near], y[near], z[near]

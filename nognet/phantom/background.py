@@ -62,7 +62,9 @@ class Background:
 def sample(volume: Volume, x: Array, y: Array, z: Array) -> Array:
     """Interpolate a volume linearly at world points of any one shape."""
     geometry = volume.geometry
-    to_index = np.linalg.inv(np.asarray(geometry.direction)) / np.asarray(geometry.spacing_mm)[:, None]
+    to_index = (
+        np.linalg.inv(np.asarray(geometry.direction)) / np.asarray(geometry.spacing_mm)[:, None]
+    )
     shifted = [v - np.float32(o) for v, o in zip((x, y, z), geometry.origin_mm, strict=True)]
     index = [
         sum(np.float32(to_index[row, axis]) * shifted[axis] for axis in range(3))
@@ -83,9 +85,7 @@ def sample(volume: Volume, x: Array, y: Array, z: Array) -> Array:
         weight = np.ones(x.shape, dtype=np.float32)
         for axis in range(3):
             weight *= share[axis] if steps[axis] else 1 - share[axis]
-        i, j, k = (
-            np.minimum(low[axis] + steps[axis], size[axis] - 1) for axis in range(3)
-        )
+        i, j, k = (np.minimum(low[axis] + steps[axis], size[axis] - 1) for axis in range(3))
         result += weight * flat.take((k * size[1] + j) * size[0] + i)
     result[~inside] = OUTSIDE_HU
     return result
@@ -118,12 +118,12 @@ def read_background(path: Path) -> Volume:
             f"{image.GetNumberOfComponentsPerPixel()} components, expected a volume of scalars"
         )
     array = sitk.GetArrayFromImage(image).astype(np.float32)
-    direction = np.asarray(image.GetDirection()).reshape(3, 3)
+    d = [float(value) for value in image.GetDirection()]
     geometry = Geometry(
         size=image.GetSize(),
         spacing_mm=image.GetSpacing(),
         origin_mm=image.GetOrigin(),
-        direction=tuple(tuple(float(v) for v in row) for row in direction),  # type: ignore[arg-type]  3 x 3
+        direction=((d[0], d[1], d[2]), (d[3], d[4], d[5]), (d[6], d[7], d[8])),
     )
     return Volume(array, geometry)
 

@@ -72,7 +72,7 @@ def write_cohort(  # noqa: PLR0913  each is an option of the command
         SiteDataError: `out` is not empty, or the background can't be used.
     """
     folders = [out / site_name(site) for site in range(sites)]
-    _make_room(out, folders, overwrite=overwrite)
+    make_room(out, folders, overwrite=overwrite)
     if background is not None:
         from nognet.phantom.background import load_background
 
@@ -89,7 +89,12 @@ def write_cohort(  # noqa: PLR0913  each is an option of the command
     )
 
 
-def _make_room(out: Path, folders: Sequence[Path], *, overwrite: bool) -> None:
+def make_room(out: Path, folders: Sequence[Path], *, overwrite: bool) -> None:
+    """Make sure that the hospitals' folders can be written; with `overwrite` remove old ones.
+
+    Raises:
+        SiteDataError: `out` is not empty, or a folder there is none that a phantom wrote.
+    """
     if out.exists() and not out.is_dir():
         raise SiteDataError(f"{out}: is a file; give a folder to write the cohort to")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
@@ -108,7 +113,9 @@ def _make_room(out: Path, folders: Sequence[Path], *, overwrite: bool) -> None:
         shutil.rmtree(folder)
 
 
-def _run(jobs: Sequence[PatientJob], workers: int, progress: Progress | None) -> list[PatientResult]:
+def _run(
+    jobs: Sequence[PatientJob], workers: int, progress: Progress | None
+) -> list[PatientResult]:
     """Write all patients side by side; results in the order of the jobs."""
     results: dict[int, PatientResult] = {}
     context = multiprocessing.get_context("spawn")
@@ -144,16 +151,30 @@ def _one_thread_each() -> Iterator[None]:
 def _finish_site(
     site: int, folder: Path, seed: int, results: Sequence[PatientResult]
 ) -> SiteSummary:
+    rows = [row for result in results for row in result.rows]
+    nodules = [entry for result in results for entry in result.truth]
+    series = sum(result.series for result in results)
+    return write_site_files(site, folder, seed, rows=rows, nodules=nodules, series=series)
+
+
+def write_site_files(
+    site: int,
+    folder: Path,
+    seed: int,
+    *,
+    rows: Sequence[dict[str, str]],
+    nodules: Sequence[dict[str, Any]],
+    series: int,
+) -> SiteSummary:
     """Write a hospital's `studies.csv`, `site.yaml` and `truth.json`."""
     scanner = scanner_of_site(site, seed)
     text = io.StringIO()
     writer = csv.DictWriter(text, STUDY_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row for result in results for row in result.rows)
+    writer.writerows(rows)
     write_text_atomic(folder / "studies.csv", text.getvalue())
     site_file = yaml.safe_dump(site_settings(site, seed), sort_keys=False)
     write_text_atomic(folder / "site.yaml", site_file)
-    nodules = [entry for result in results for entry in result.truth]
     truth = {
         "note": TRUTH_NOTE,
         "schema_version": 1,
@@ -167,10 +188,10 @@ def _finish_site(
     return SiteSummary(
         site=site_name(site),
         folder=folder,
-        mask_format=scanner.mask_format,
-        patients=len(results),
+        mask_format=scanner.mask_format if series else "ROI pairs",
+        patients=len({entry["patient"] for entry in nodules}),
         nodules=len(nodules),
-        series=sum(result.series for result in results),
+        series=series,
         pairs=sum(strata.values()),
         strata=strata,
     )

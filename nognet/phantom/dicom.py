@@ -6,7 +6,7 @@ files, byte for byte.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from nognet.types import Geometry, Volume
 
@@ -25,7 +25,12 @@ RESCALE_INTERCEPT = -1024
 _TIME = "083000"
 _UID_STAND_IN = (UID_ROOT + "9" * (64 - len(UID_ROOT))).encode()
 _NUMBER_STAND_IN = b"1987654321"
-_PLACE_STAND_INS = (b"-91111.123456789", b"-92222.123456789", b"-93333.123456789", b"-94444.123456789")
+_PLACE_STAND_INS = (
+    b"-91111.123456789",
+    b"-92222.123456789",
+    b"-93333.123456789",
+    b"-94444.123456789",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class SeriesHeader:
 
     patient_id: str
     patient_name: str
-    study_date: datetime.date
+    study_date: dt.date
     uid_source: str
     thickness_mm: float | None = None
     description: str = "CHEST"
@@ -96,8 +101,8 @@ def _slice_template(geometry: Geometry, header: SeriesHeader) -> bytes:
     stand-ins are as long as what replaces them, so every length in the file stays right.
     """
     dataset = _ct_dataset(geometry, header)
-    uid = _UID_STAND_IN.decode()
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid  # type: ignore[assignment]  takes text
+    uid = UID(_UID_STAND_IN.decode())
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid
     dataset.SOPInstanceUID = uid
     dataset.InstanceNumber = _NUMBER_STAND_IN.decode()
     dataset.ImagePositionPatient = [place.decode() for place in _PLACE_STAND_INS[:3]]
@@ -259,7 +264,7 @@ def _rtstruct_dataset(header: SeriesHeader, uids: Sequence[str]) -> FileDataset:
     from pydicom.uid import RTStructureSetStorage
 
     dataset = _file_dataset(RTStructureSetStorage, header)
-    uid = header.uid("rtstruct")
+    uid = UID(header.uid("rtstruct"))
     dataset.file_meta.MediaStorageSOPInstanceUID = uid
     dataset.SOPInstanceUID = uid
     dataset.Modality = "RTSTRUCT"
@@ -290,7 +295,7 @@ def _rtstruct_dataset(header: SeriesHeader, uids: Sequence[str]) -> FileDataset:
 def _file_dataset(sop_class: str, header: SeriesHeader) -> FileDataset:
     """Make the patient, study and frame-of-reference modules that all objects of a study share."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class  # type: ignore[assignment]  pydicom takes text
+    meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = sop_class

@@ -2,28 +2,30 @@
 
 A volume follows ``V(t) = V0 exp(rate * t)``. The rate comes from what the baseline image shows:
 
-| kind         | looks like                                | volume over time                        |
-|--------------|-------------------------------------------|-----------------------------------------|
-| spiculated   | solid, rays into the lung                 | doubles in about 290 days               |
-| lobulated    | solid, bumps, a feeding vessel            | doubles in about 400 days               |
-| part_solid   | ground glass around a solid core          | doubles in about 430 days; core condenses |
-| smooth       | solid, round, small, sharp                | stable, a drift of a few % a year       |
-| ground_glass | faint, homogeneous, no core               | nearly stable, slowly denser            |
-| infectious   | ragged and blurred, of middling density   | halves in about 430 days                |
+| kind         | looks like                              | volume over time                   |
+|--------------|-----------------------------------------|------------------------------------|
+| spiculated   | solid, rays into the lung               | doubles in about 290 days          |
+| lobulated    | solid, bumps, a feeding vessel          | doubles in about 400 days          |
+| part_solid   | ground glass around a solid core        | doubles in 430 days, core condenses |
+| smooth       | solid, round, small, sharp              | stable, a drift of a few % a year  |
+| ground_glass | faint, homogeneous, no core             | nearly stable, slowly denser       |
+| infectious   | ragged and blurred, of middling density | halves in about 430 days           |
 
-Within a growing kind, *aggressiveness* in [0, 1] is visible (more and longer spicules, deeper lobes,
-larger core) and shortens the doubling time; a lognormal factor that no image shows is left, and one
-nodule in twenty-five breaks its kind's rule (a spiculated scar that rests, a round nodule that grows).
+Within a growing kind, *aggressiveness* in [0, 1] is visible (more and longer spicules, deeper
+lobes, larger core) and shortens the doubling time; a lognormal factor that no image shows is left,
+and one nodule in twenty-five breaks its kind's rule (a spiculated scar that rests, a round nodule
+that grows).
 
 Intervals and sizes follow the NLSTt tables (screening rounds of the National Lung Screening Trial,
 github.com/liaw05/STMixer, Apache-2.0; 8,442 nodules, 23,086 ordered pairs of rounds): neighbouring
 rounds lie 365 days apart (5th to 95th percentile 307 to 455), rounds 1 and 3 730 (679 to 844);
-diameters at the earlier round have quartiles 6, 6.4 and 8 mm and a 90th percentile of 10 mm (part-solid:
-7, 11, 17 mm); pairs that grow by 25 % and more from 5 mm on double in 653 days in the median (10th
-percentile 373), with a lognormal spread of 0.5. Over all pairs of the tables 24 % grow, 59 % are
-stable and 18 % shrink, but there whole-millimetre diameters decide (1 mm is 60 % in volume at 6 mm);
-cohorts here are mixed 40 / 50 / 10, and nodules that grow do so at the faster end of the table, as
-proven cancers do.
+diameters at the earlier round have quartiles 6, 6.4 and 8 mm and a 90th percentile of 10 mm
+(part-solid: median 11 mm, 90th percentile 22 mm); pairs that grow by 25 % and more from 5 mm on
+double in 653 days in the median (10th percentile 373) with a lognormal spread of about 0.5.
+
+Two things depart from the tables on purpose. Over all their pairs 24 % grow, 59 % are stable and
+18 % shrink, but whole-millimetre diameters decide there (1 mm is 60 % of volume at 6 mm); cohorts
+here are dealt 40 / 50 / 10. And nodules that grow do so at the fast end, as proven cancers do.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class GrowthRule:
         pair_share: Share of a cohort's pairs that this kind makes up.
         diameter_mm: Range of the baseline's effective diameter.
         rate_per_year: Median of d ln V / dt.
-        aggressiveness_effect: Factor e^(+-effect) on the rate from the least to the most aggressive.
+        aggressiveness_effect: The least to the most aggressive differ by e^(+-effect).
         rate_spread: Lognormal sigma of the rate; for stable kinds the standard deviation, per year.
     """
 

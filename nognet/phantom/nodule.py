@@ -4,8 +4,8 @@ In coordinates divided by the axes of an ellipsoid the surface is ``r = R(d)`` f
 
     R(d) = 1 + sum_k a_k exp(kappa_k (d . n_k - 1)),
 
-so its volume is ``4 pi / 3 * axes * mean over the sphere of R^3``: a quadrature, no voxels. The axes
-are scaled to the volume that the growth law asks for.
+so its volume is ``4 pi / 3 * axes * mean over the sphere of R^3``: a quadrature, no voxels.
+The axes are scaled to the volume that the growth law asks for.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _bumps(
         "ground_glass": (4, 0.0, 0.15),
         "infectious": (14, -0.25, 0.35),
     }[kind]
-    spicules = int(round(7 + 7 * aggressiveness)) if kind == "spiculated" else 0
+    spicules = round(7 + 7 * aggressiveness) if kind == "spiculated" else 0
     tall = rng.uniform(0.3, 0.55 + 0.35 * aggressiveness, spicules)
     return (
         unit_vectors(lobes + spicules, rng),

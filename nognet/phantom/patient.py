@@ -191,9 +191,7 @@ def _draw_trees(thorax: Thorax, rng: np.random.Generator) -> tuple[Capsules, Cap
     veins = grow_tree(np.array([30.0, 14.0, -10.0]) * side, targets[1], 5.0, rng)
     bronchi = arteries.select(arteries.radius_mm > 1.7)
     beside = np.array([0.2, 0.75, 0.63]) * side * 1.9 * bronchi.radius_mm[:, None]
-    airways = Capsules(
-        bronchi.start_mm + beside, bronchi.end_mm + beside, bronchi.radius_mm * 0.7
-    )
+    airways = Capsules(bronchi.start_mm + beside, bronchi.end_mm + beside, bronchi.radius_mm * 0.7)
     return join([arteries, veins]), airways
 
 

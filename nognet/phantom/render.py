@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Scene:
     motion: Motion
 
 
-def grid_axes(geometry: Geometry) -> tuple[Array, Array, Array]:
+def grid_axes(geometry: Geometry) -> tuple[NDArray[np.float64], ...]:
     """World coordinates along x, y, z of an axis-aligned grid, shaped to broadcast to (D, H, W)."""
     x, y, z = (
         (origin + np.arange(size) * step).astype(np.float64)
@@ -90,7 +91,7 @@ def render_hu(scene: Scene, geometry: Geometry, edge_mm: float) -> Array:
     _paint_branches(image, walls, geometry, edge_mm, WALL_HU)
     _paint_branches(image, airways, geometry, edge_mm, LUMEN_HU)
     for nodule in scene.nodules:
-        _paint_nodule(image, tissue, scene, nodule, geometry, edge_mm)  # noqa: PLR0917  one call
+        _paint_nodule(image, tissue, scene, nodule, geometry, edge_mm)
     return image
 
 
@@ -176,12 +177,13 @@ def _box_around(
     return (slices[0], slices[1], slices[2]), (offsets[2], offsets[1], offsets[0])
 
 
-def _push_mm(distance_mm: NDArray[np.floating], nodule: PlacedNodule) -> NDArray[np.floating]:
+def _push_mm(distance_mm: NDArray[Any], nodule: PlacedNodule) -> NDArray[Any]:
     """How far tissue that is now at this distance was moved outwards since the first date."""
     radius = nodule.body.radius_mm
     gain = PUSH_SHARE * (radius - nodule.first_radius_mm)
     push = gain * np.exp(-np.maximum(distance_mm - radius, 0) / PUSH_REACH_MM)
-    return np.minimum(push, 0.8 * distance_mm)
+    result: NDArray[Any] = np.minimum(push, 0.8 * distance_mm)
+    return result
 
 
 def _push_lung_away(
@@ -257,7 +259,7 @@ def _capsule_distance(axes: list[Array], branches: Capsules, index: np.intp) -> 
     return result
 
 
-def _paint_nodule(  # noqa: PLR0913, PLR0917  the inner loop of render_hu, not an interface
+def _paint_nodule(
     image: Array,
     tissue: list[Array],
     scene: Scene,

@@ -76,7 +76,7 @@ def pairs_of_patient(
             )
 
 
-def _roi_at(  # noqa: PLR0913  a date of a nodule has these many coordinates
+def _roi_at(
     patient: PhantomPatient,
     number: int,
     visit: int,
@@ -119,14 +119,17 @@ def roi_geometry(centre_mm: NDArray[np.float64], roi: RoiConfig) -> Geometry:
 def _native_geometry(target: Geometry, scanner: Scanner, rng: np.random.Generator) -> Geometry:
     """The scanner's grid that covers the ROI, at a random sub-voxel place."""
     spacing = (scanner.pixel_mm, scanner.pixel_mm, scanner.slice_spacing_mm)
-    begin = [o - s * float(rng.uniform(0.05, 1)) for o, s in zip(
-        target.origin_mm, spacing, strict=True)]
+    begin = [
+        o - s * float(rng.uniform(0.05, 1)) for o, s in zip(target.origin_mm, spacing, strict=True)
+    ]
     size = [
         int(np.ceil((o + n - b) / s)) + 1
         for o, n, b, s in zip(target.origin_mm, target.size, begin, spacing, strict=True)
     ]
     return Geometry(
-        size=(size[0], size[1], size[2]), spacing_mm=spacing, origin_mm=(begin[0], begin[1], begin[2])
+        size=(size[0], size[1], size[2]),
+        spacing_mm=spacing,
+        origin_mm=(begin[0], begin[1], begin[2]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nognet.phantom.scanner import Scanner, scanner_of_site, site_name
 from nognet.randomness import numpy_generator
 from nognet.types import Geometry, Volume
 
-FIRST_DATE = datetime.date(2015, 1, 5)
+FIRST_DATE = dt.date(2015, 1, 5)
 STUDY_COLUMNS = ("patient", "nodule", "date", "image", "mask", "segment")
 
 
@@ -63,11 +63,11 @@ def write_patient(job: PatientJob) -> PatientResult:
     else:
         patient = draw_patient_in(plan, job.seed, job.background)
     rng = numpy_generator(job.seed, "phantom", "dates", plan.site, plan.number)
-    first = FIRST_DATE + datetime.timedelta(days=int(rng.integers(0, 700)))
+    first = FIRST_DATE + dt.timedelta(days=int(rng.integers(0, 700)))
     rows: list[dict[str, str]] = []
     scenes: list[Scene] = []
     for visit, days in enumerate(plan.days):
-        date = first + datetime.timedelta(days=days)
+        date = first + dt.timedelta(days=days)
         scene = _scene(patient, visit, scanner, job)
         scenes.append(scene)
         rows += _write_visit(scene, _header(job, scanner, date), scanner, job, visit)
@@ -98,7 +98,7 @@ def _scene(patient: PhantomPatient, visit: int, scanner: Scanner, job: PatientJo
     return patient.scene(visit, moved)
 
 
-def _header(job: PatientJob, scanner: Scanner, date: datetime.date) -> SeriesHeader:
+def _header(job: PatientJob, scanner: Scanner, date: dt.date) -> SeriesHeader:
     identity = patient_id(job.plan)
     return SeriesHeader(
         patient_id=identity,
@@ -158,30 +158,28 @@ def _write_visit(
     ]
 
 
-def _truth(
-    patient: PhantomPatient, scenes: list[Scene], first: datetime.date
-) -> list[dict[str, Any]]:
-    """Tell what is known of each nodule and no measurement: fate, volumes, places in the scans."""
-    entries = []
-    for number, nodule in enumerate(patient.nodules):
-        visits = [
-            {
-                "date": (first + datetime.timedelta(days=days)).isoformat(),
-                "days": days,
-                "volume_mm3": round(scene.nodules[number].body.volume_mm3, 3),
-                "centre_mm": [
-                    round(float(value), 3)
-                    for value in scene.motion.to_scan(nodule.centre_mm[None])[0]
-                ],
-            }
-            for days, scene in zip(patient.plan.days, scenes, strict=True)
-        ]
-        entries.append(
-            {
-                "patient": patient_id(patient.plan),
-                "nodule": f"nodule_{number + 1}",
-                **asdict(nodule.plan),
-                "visits": visits,
-            }
-        )
+def _truth(patient: PhantomPatient, scenes: list[Scene], first: dt.date) -> list[dict[str, Any]]:
+    """Add to the patient's truth the dates, and where each nodule lies in each scan."""
+    entries = nodule_truth(patient)
+    for number, entry in enumerate(entries):
+        for visit, scene in zip(entry["visits"], scenes, strict=True):
+            centre = scene.motion.to_scan(patient.nodules[number].centre_mm[None])[0]
+            visit["date"] = (first + dt.timedelta(days=visit["days"])).isoformat()
+            visit["centre_mm"] = [round(float(value), 3) for value in centre]
     return entries
+
+
+def nodule_truth(patient: PhantomPatient) -> list[dict[str, Any]]:
+    """Tell what is known of each nodule and no measurement: its fate and its volumes."""
+    return [
+        {
+            "patient": patient_id(patient.plan),
+            "nodule": f"nodule_{number + 1}",
+            **asdict(nodule.plan),
+            "visits": [
+                {"days": days, "volume_mm3": round(nodule.plan.volume_mm3(days), 3)}
+                for days in patient.plan.days
+            ],
+        }
+        for number, nodule in enumerate(patient.nodules)
+    ]

@@ -1,7 +1,7 @@
 """Branching vessels and airways: trees that fill the lung by splitting clouds of target points.
 
-After Tawhai et al. 2000 (J Biomech Eng 122) and Kitaoka et al. 1999: a branch grows toward the centroid of the tissue it serves,
-which is then split in two along its longest extent; radii follow Murray's law.
+After Tawhai et al. 2000 (J Biomech Eng 122): a branch grows toward the centroid of the tissue it
+serves, which is then split in two along its longest extent; radii follow Murray's law.
 """
 
 from __future__ import annotations
