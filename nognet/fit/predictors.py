@@ -20,7 +20,7 @@ from nognet.types import RoiPair
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A predicted follow-up: image and mask probability ``(B, 1, D, H, W)``, field ``(B, 3, ...)``."""
+    """A predicted follow-up: image and mask probability ``(B, 1, D, H, W)``, field in voxels."""
 
     image: Tensor
     mask: Tensor

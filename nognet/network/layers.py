@@ -138,7 +138,6 @@ class CrossTaskAttention(nn.Module):
         own = F.avg_pool3d(self.query_norm(x), pool)
         theirs = F.avg_pool3d(self.key_norm(other), pool).flatten(2).transpose(1, 2)
         queries = own.flatten(2).transpose(1, 2)
-        # (B, heads, tokens, C / heads)
         attended = F.scaled_dot_product_attention(
             self._split(self.query(queries)),
             self._split(self.key(theirs)),

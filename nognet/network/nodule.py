@@ -15,7 +15,13 @@ from torch import Tensor
 from nognet.network.layers import dilate
 from nognet.network.warp import spatial_size, voxel_positions
 
-DESCRIPTOR_COUNT = 8
+DESCRIPTOR_COUNT = 11
+# centre and scale of the descriptors over a phantom cohort of 96 pairs
+_STANDARD = (
+    (-0.10, 0.05, -0.27, 0.21, -0.01, -0.29, 0.56, 0.55, 0.10, 0.026, 1.035),
+    (0.19, 0.30, 0.21, 0.35, 0.30, 0.30, 0.84, 0.16, 0.155, 0.034, 0.072),
+)
+_SOFT_TISSUE = 0.42  # -430 HU in the window -1024..400
 _REACH = 1.8  # the growth field falls off at this multiple of the larger radius
 
 
@@ -66,46 +72,55 @@ def growth_field(shape: NoduleShape, log_growth: Tensor, size: tuple[int, int, i
 
 
 def nodule_descriptors(image: Tensor, mask: Tensor) -> Tensor:
-    """Describe size, density and surface of the nodule by eight numbers of order 1.
+    """Describe size, density and surface of the nodule by eleven numbers of order 1.
 
     Radius; mean and spread of density; density of core, rim and surroundings; steepness of the
-    edge; surface over that of a ball of equal volume (lobulation, spiculation).
+    edge; surface over that of a ball of equal volume, by dilation and by voxel faces (lobulation,
+    spiculation); share of soft tissue just outside (rays, vessels); spread within the core.
 
     Args:
         image: ``(B, 1, D, H, W)`` in [0, 1].
-        mask: ``(B, 1, D, H, W)`` in [0, 1].
+        mask: ``(B, 1, D, H, W)`` in {0, 1}.
 
     Returns:
-        ``(B, 8)``.
+        ``(B, 11)``, each about standard normal over a phantom cohort.
     """
     dilated = dilate(mask, 1)
     eroded = 1.0 - dilate(1.0 - mask, 1)
+    rim, ring = mask - eroded, dilated - mask
     surroundings = dilate(dilated, 2) - dilated
     volume = mask.flatten(1).sum(1)
-    radius = (volume * (3.0 / (4.0 * math.pi))).pow(1.0 / 3.0)
-    mean = _mean_over(image, mask)
-    spread = _mean_over((image - _expand(mean)).square(), mask).sqrt()
-    outside = _mean_over(image, surroundings)
-    edge = _mean_over(image, mask - eroded) - _mean_over(image, dilated - mask)
-    ball_surface = 4.0 * math.pi * radius.square()
-    surface = (dilated - mask).flatten(1).sum(1) / ball_surface.clamp_min(1.0)
+    ball_radius = (volume * (3.0 / (4.0 * math.pi))).pow(1.0 / 3.0)
+    ball_surface = (4.0 * math.pi * ball_radius.square()).clamp_min(1.0)
+    faces = torch.stack([mask.diff(dim=k).abs().flatten(1).sum(1) for k in (2, 3, 4)]).sum(0)
+    rim_mean, ring_mean = _mean_over(image, rim), _mean_over(image, ring)
     columns = [
-        radius / 5.0 - 1.0,
-        2.0 * mean - 1.0,
-        8.0 * spread - 1.0,
+        ball_radius / 5.0 - 1.0,
+        2.0 * _mean_over(image, mask) - 1.0,
+        8.0 * _spread_over(image, mask) - 1.0,
         2.0 * _mean_over(image, eroded) - 1.0,
-        2.0 * _mean_over(image, mask - eroded) - 1.0,
-        4.0 * outside - 1.0,
-        6.0 * edge - 1.0,
-        surface - 1.5,
+        2.0 * rim_mean - 1.0,
+        4.0 * _mean_over(image, surroundings) - 1.0,
+        6.0 * (rim_mean - ring_mean) - 1.0,
+        ring.flatten(1).sum(1) / ball_surface - 1.5,
+        _mean_over(torch.sigmoid((image - _SOFT_TISSUE) / 0.02), ring),
+        _spread_over(image, eroded),
+        faces / (1.5 * ball_surface),
     ]
-    return torch.stack(columns, dim=1)
+    centre, scale = (torch.tensor(values, device=image.device) for values in _STANDARD)
+    return (torch.stack(columns, dim=1) - centre) / scale
 
 
 def _mean_over(values: Tensor, region: Tensor) -> Tensor:
     """Mean of `values` weighted by `region`, ``(B,)``; 0 over an empty region."""
     total = (values * region).flatten(1).sum(1)
     return total / region.flatten(1).sum(1).clamp_min(1.0)
+
+
+def _spread_over(values: Tensor, region: Tensor) -> Tensor:
+    """Standard deviation over a region, ``(B,)``; the root is kept off 0, where it has no slope."""
+    deviation = values - _expand(_mean_over(values, region))
+    return (_mean_over(deviation.square(), region) + 1e-8).sqrt()
 
 
 def _expand(per_sample: Tensor) -> Tensor:
