@@ -124,7 +124,7 @@ class TrainTask:
 
     def to_records(self) -> tuple[ArrayRecord, ConfigRecord]:
         """Write arrays and config, which a strategy puts into its messages."""
-        return ArrayRecord({WEIGHTS: Array(self.weights)}), ConfigRecord(
+        return weights_record(self.weights), ConfigRecord(
             {
                 ROUND_KEY: self.round_number,
                 "study": self.study_json,
@@ -179,7 +179,7 @@ class TrainReply:
         numbers |= {key: value for key, value in optional.items() if value is not None}
         return RecordDict(
             {
-                ARRAYS: ArrayRecord({WEIGHTS: Array(self.weights)}),
+                ARRAYS: weights_record(self.weights),
                 METRICS: _metrics(numbers),
                 CONFIG: ConfigRecord({"site": self.site, ROUND_KEY: self.round_number}),
             }
@@ -240,7 +240,7 @@ class EvaluateTask:
                 "run": self.run_token,
             }
         )
-        return RecordDict({ARRAYS: ArrayRecord({WEIGHTS: Array(self.weights)}), CONFIG: config})
+        return RecordDict({ARRAYS: weights_record(self.weights), CONFIG: config})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> EvaluateTask:
@@ -303,6 +303,11 @@ class EvaluateReply:
             statistics=statistics,
             seconds=fields.number(numbers, "seconds", 0.0),
         )
+
+
+def weights_record(weights: FlatWeights) -> ArrayRecord:
+    """Wrap a flat vector as Flower's record of arrays."""
+    return ArrayRecord({WEIGHTS: Array(weights)})
 
 
 def content_bytes(content: RecordDict) -> int:

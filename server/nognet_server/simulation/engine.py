@@ -122,7 +122,7 @@ class _Simulation:
             self.done.set()
             fleet.join(timeout=_STOP_WITHIN_S)
             raise SimulationStopped(threads_left=fleet.is_alive()) from err
-        fleet.join()
+        fleet.join(timeout=_STOP_WITHIN_S)  # a site given up by the server may still be at work
         if self.error is not None:
             raise self.error
 

@@ -1,0 +1,75 @@
+"""`nognet-sim`: a whole federation on this machine, with the apps of a deployed one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import nognet
+from nognet.console import LogFormat, emit, run_guarded, set_up_logging
+
+app = typer.Typer(name="nognet-sim", add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(nognet.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def sim(  # noqa: PLR0913, PLR0917  each option is an argument
+    sites: Annotated[
+        list[Path], typer.Option(help="A site.yaml; several after one --sites, or one each.")
+    ],
+    more_sites: Annotated[
+        list[Path] | None, typer.Argument(help="More site.yaml files.", metavar="[SITES]...")
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="The study.yaml; with --resume that of the run.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder of a run to go on with, for example runs/demo.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Sites that work at once; by default one a core.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Show Flower's own log too.")] = False,
+    log_format: Annotated[str, typer.Option(help="Log lines as 'text' or 'json'.")] = "text",
+    version: Annotated[  # noqa: ARG001  handled by its callback
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Train a study over simulated sites; their data must lie on this machine.
+
+    Ctrl-C ends everything and leaves a run that --resume goes on with.
+    """
+    chosen: LogFormat = "json" if log_format == "json" else "text"
+    set_up_logging(chosen)
+    if study is None and resume is None:
+        raise typer.BadParameter("give --study, or with --resume the folder of a run")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    from nognet_server.simulation.session import Request, run_session
+
+    request = Request(
+        study=study,
+        sites=(*sites, *(more_sites or ())),
+        resume=resume,
+        workers=workers,
+        as_json=as_json,
+        verbose=verbose,
+    )
+    sys.exit(run_session(request))
+
+
+def main() -> None:
+    """Run `nognet-sim`."""
+    run_guarded(app)
