@@ -22,7 +22,7 @@ _STANDARD = (
     (0.19, 0.30, 0.21, 0.35, 0.30, 0.30, 0.84, 0.16, 0.155, 0.034, 0.072),
 )
 _SOFT_TISSUE = 0.42  # -430 HU in the window -1024..400
-_REACH = 1.8  # the growth field falls off at this multiple of the larger radius
+_REACH = 2.0  # the growth field falls off at this multiple of the larger radius
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def growth_field(shape: NoduleShape, log_growth: Tensor, size: tuple[int, int, i
     """Displacement of a ball that grows by the volume ratio ``exp(log_growth)`` about its centre.
 
     Within the nodule the pull-back is ``u(p) = (p - c)(1 / s - 1)``, ``s = exp(log_growth / 3)``;
-    beyond it the field falls off smoothly, so that the surroundings give way. For volume ratios
-    above 0.15 the radial map is strictly increasing: the field does not fold.
+    beyond it the field falls off smoothly (``exp(-(d / reach)^6)``: 0.98 at the edge), so that the
+    surroundings give way. For volume ratios above 0.28 the radial map is strictly increasing: the
+    field does not fold.
 
     Args:
         shape: Of the baseline nodule.
@@ -67,7 +68,7 @@ def growth_field(shape: NoduleShape, log_growth: Tensor, size: tuple[int, int, i
     scale = torch.exp(log_growth / 3.0)
     reach = _REACH * (shape.radius_vox * scale.clamp_min(1.0)).clamp_min(1.0)
     distance_in_reach = offset.square().sum(1, keepdim=True) / _expand(reach.square())
-    fall_off = torch.exp(-distance_in_reach.square())
+    fall_off = torch.exp(-distance_in_reach.pow(3))
     return offset * _expand(torch.expm1(-log_growth / 3.0)) * fall_off
 
 
