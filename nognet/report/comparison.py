@@ -21,7 +21,9 @@ PREDICTOR_TITLES = {
     "copy": "Copy of the baseline",
     "isotropic": "Isotropic growth",
 }
+# "mixed" also where a headline could not be measured, so that "better" is never said too early.
 Verdict = Literal["better", "mixed", "equal", "worse", "unknown"]
+_VERDICTS: dict[int, Verdict] = {1: "better", 0: "equal", -1: "worse"}
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,13 @@ class SiteComparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Better only if every headline that could be measured is; unknown if none could."""
+        """Better or worse only if every headline was measured and is; unknown if none was."""
         signs = [d.sign for d in self.differences if d.sign is not None]
         if not signs:
             return "unknown"
-        if min(signs) > 0:
-            return "better"
-        if max(signs) < 0:
-            return "worse"
-        return "equal" if min(signs) == max(signs) == 0 else "mixed"
+        if len(signs) < len(self.differences) or min(signs) != max(signs):
+            return "mixed"
+        return _VERDICTS[signs[0]]
 
 
 @dataclass(frozen=True)

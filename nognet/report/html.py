@@ -28,10 +28,10 @@ from nognet.report.page import (
     total_rows,
 )
 from nognet.report.summary import (
+    absence_sentence,
     caution_sentence,
     privacy_sentence,
     result_sentence,
-    site_sentence,
     training_sentence,
     verdict_words,
 )
@@ -97,9 +97,9 @@ def _content(metrics: RunMetrics, cases: Sequence[DrawnCase]) -> dict[str, Any]:
         "training_sentence": training_sentence(metrics),
         "result_sentence": result_sentence(metrics),
         "privacy_sentence": privacy_sentence(metrics),
+        "absence": absence_sentence(metrics),
         "caution": caution_sentence(comparisons),
         "comparisons": comparisons,
-        "site_sentence": site_sentence,
         "verdict_words": verdict_words,
         "all_sites": ALL_SITES,
         "results": metrics_table(metrics),

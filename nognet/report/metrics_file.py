@@ -28,7 +28,10 @@ RunStatus = Literal["running", "completed", "failed", "interrupted"]
 class _Part(BaseModel):
     """A frozen part of the file: no unknown key, no NaN, no infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # By default pydantic writes NaN as null; kept as it is, writing the file refuses it.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 class StratumFigure(_Part):

@@ -10,11 +10,13 @@ from nognet.report.numbers import count, number, signed
 
 _VERDICT_WORDS: dict[Verdict, str] = {
     "better": "better than copying in every headline metric",
-    "mixed": "better in some headline metrics, not in all",
+    "mixed": "not better than copying in every headline metric",
     "equal": "equal to copying",
     "worse": "worse than copying in every headline metric",
     "unknown": "could not be compared",
 }
+_HEADLINE_WORDS = "DSC of growing nodules, DSC of all nodules and PSNR"
+MOST_NAMED = 5
 _STATUS_WORDS = {
     "running": "The run is still going",
     "completed": "The run is complete",
@@ -39,7 +41,8 @@ def training_sentence(metrics: RunMetrics) -> str:
         for entry in metrics.sites.values()
         if "train" in entry.counts
     )
-    where = f"{_plural(len(sites), 'site')} ({_listed(sites)})" if sites else "no site yet"
+    named = f" ({_listed(sites)})" if len(sites) <= MOST_NAMED else ""
+    where = f"{_plural(len(sites), 'site')}{named}" if sites else "no site yet"
     rounds = f"{done}{of_planned} {'round' if done == 1 and not of_planned else 'rounds'}"
     return (
         f"MT-NoGNet was trained in {rounds} of federated learning at {where}, on "
@@ -49,34 +52,55 @@ def training_sentence(metrics: RunMetrics) -> str:
 
 
 def result_sentence(metrics: RunMetrics) -> str:
-    """Say whether the federated model beats copying the baseline, and where."""
-    comparisons = [c for c in compare_sites(metrics) if c.site != ALL_SITES]
-    if metrics.final is None or not comparisons:
+    """Say whether the federated model beats copying the baseline, where, and by how much."""
+    compared = compare_sites(metrics)
+    sites = [c for c in compared if c.site != ALL_SITES]
+    if metrics.final is None or not sites:
         status = _STATUS_WORDS[metrics.status]
         return f"{status} and has no test results, so nothing can be said of its quality yet."
-    better = [c.site for c in comparisons if c.verdict == "better"]
-    patients = sum(c.n_patients for c in comparisons)
-    pairs = sum(c.n_pairs for c in comparisons)
-    behind = f"{_plural(patients, 'test patient')} ({_plural(pairs, 'pair')} of scans)"
-    model = f"On {behind}, the federated model of round {metrics.final.round}"
-    metrics_named = "DSC of growing nodules, DSC of all nodules and PSNR"
-    if len(better) == len(comparisons):
-        at = "every site" if len(better) > 1 else "the site"
-        return f"{model} beats copying the baseline scan at {at} in {metrics_named}."
+    patients = _plural(sum(c.n_patients for c in sites), "test patient")
+    pairs = _plural(sum(c.n_pairs for c in sites), "pair")
+    model = f"On {patients} ({pairs} of scans), the federated model of round {metrics.final.round}"
+    has_total = compared[-1].site == ALL_SITES or len(sites) == 1
+    amounts = f" {_amounts(compared[-1])}" if has_total else ""
+    return f"{model} {_verdict_clause(sites)}.{amounts}"
+
+
+def _verdict_clause(sites: Sequence[SiteComparison]) -> str:
+    better = [c.site for c in sites if c.verdict == "better"]
+    at_all = "at every site" if len(sites) > 1 else "at its site"
+    if len(better) == len(sites):
+        return f"beats copying the baseline scan {at_all} in {_HEADLINE_WORDS}"
     if better:
-        where = f"at {len(better)} of {len(comparisons)} sites ({_listed(better)})"
-        others = _listed(_rest(comparisons))
+        others = [c.site for c in sites if c.verdict != "better"]
+        named = f" ({_listed(better)}, not {_listed(others)})" if len(sites) <= MOST_NAMED else ""
         return (
-            f"{model} beats copying the baseline scan in {metrics_named} {where}, "
-            f"and not at {others}."
+            f"beats copying the baseline scan at {len(better)} of {len(sites)} sites{named} in "
+            f"{_HEADLINE_WORDS}"
         )
-    return f"{model} does not beat copying the baseline scan in all of {metrics_named} at any site."
+    if all(c.verdict == "worse" for c in sites):
+        return f"is worse than copying the baseline scan {at_all} in {_HEADLINE_WORDS}"
+    return f"beats copying the baseline scan at no site in all of {_HEADLINE_WORDS}"
 
 
-def site_sentence(comparison: SiteComparison) -> str:
-    """Say one site's differences to copying, with both values and the pairs behind them."""
-    parts = "; ".join(_difference_words(difference) for difference in comparison.differences)
-    return f"{verdict_words(comparison.verdict)}: {parts}."
+def _amounts(comparison: SiteComparison) -> str:
+    """Say the differences to copying, with the pairs behind each."""
+    where = "Over all sites" if comparison.site == ALL_SITES else f"At {comparison.site}"
+    return f"{where}: {'; '.join(_difference_words(d) for d in comparison.differences)}."
+
+
+def absence_sentence(metrics: RunMetrics) -> str | None:
+    """Name the sites that were refused, or have no test figures, with the public code of why."""
+    left_out = metrics.final.left_out if metrics.final is not None else {}
+    parts = [
+        f"{words}: {_listed([f'{site} ({reason})' for site, reason in sorted(sites.items())])}."
+        for words, sites in (
+            ("Refused when joining", metrics.refused),
+            ("Without test figures", left_out),
+        )
+        if sites
+    ]
+    return " ".join(parts) or None
 
 
 def caution_sentence(comparisons: Sequence[SiteComparison]) -> str | None:
@@ -84,9 +108,11 @@ def caution_sentence(comparisons: Sequence[SiteComparison]) -> str | None:
     few = [c for c in comparisons if c.site != ALL_SITES and c.n_patients < 30]
     if not few:
         return None
+    names = [c.site for c in few]
+    who = _listed(names) if len(names) <= MOST_NAMED else f"{len(names)} sites"
     return (
-        f"{_listed([c.site for c in few])} {'has' if len(few) == 1 else 'have'} fewer than 30 test "
-        "patients: a difference that is small beside the standard deviation may be chance."
+        f"{who} {'has' if len(few) == 1 else 'have'} fewer than 30 test patients: a difference "
+        "that is small beside the standard deviation may be chance."
     )
 
 
@@ -120,10 +146,6 @@ def _difference_words(difference: Difference) -> str:
         f"{number(difference.reference, headline.decimals)}, "
         f"{_plural(difference.n_pairs, 'pair')})"
     )
-
-
-def _rest(comparisons: Sequence[SiteComparison]) -> list[str]:
-    return [c.site for c in comparisons if c.verdict != "better"]
 
 
 def _plural(amount: int, noun: str) -> str:

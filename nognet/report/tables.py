@@ -15,7 +15,7 @@ from nognet.metrics.definitions import (
 from nognet.report.comparison import MODEL, ResultRow, compare_sites, mean_of, result_rows
 from nognet.report.metrics_file import RunMetrics
 from nognet.report.numbers import count, number, signed
-from nognet.report.summary import caution_sentence, result_sentence
+from nognet.report.summary import absence_sentence, caution_sentence, result_sentence
 from nognet.types import STRATA, Stratum
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 CONSOLE_METRICS = ("psnr", "ssim", "dsc", "volume_error", "growth_auc")
 PLAIN_WIDTH = 112
-_COLUMNS: tuple[tuple[str, Stratum | None, str], ...] = (
+_TITLES_WIDTH = 24
+Columns = tuple[tuple[str, Stratum | None, str], ...]
+_COLUMNS: Columns = (
     ("psnr", None, "PSNR dB"),
     ("ssim", None, "SSIM"),
     ("dsc", None, "DSC"),
@@ -45,7 +47,7 @@ def print_results(metrics: RunMetrics, console: Console | None = None) -> None:
     out = console if console is not None else Console()
     out.print(Text(result_sentence(metrics), style="bold"))
     if metrics.final is not None:
-        out.print(results_table(metrics))
+        out.print(results_table(metrics, width=out.width))
     for line in _lines_below(metrics):
         out.print(Text(line))
 
@@ -59,7 +61,7 @@ def plain_text(metrics: RunMetrics, *, width: int = PLAIN_WIDTH) -> str:
     return buffer.getvalue()
 
 
-def results_table(metrics: RunMetrics) -> Table:
+def results_table(metrics: RunMetrics, *, width: int = PLAIN_WIDTH) -> Table:
     """Build the table of test results: a line a site and predictor, with differences to copying."""
     from rich import box
     from rich.table import Table
@@ -73,17 +75,18 @@ def results_table(metrics: RunMetrics) -> Table:
         pad_edge=False,
     )
     table.add_column("Predictor", no_wrap=True)
-    for _, _, title in _COLUMNS:
+    columns = _columns_that_fit(width)
+    for _, _, title in columns:
         table.add_column(title, justify="right", no_wrap=True)
     previous = None
     for row in result_rows(metrics):
         if row.site != previous:
             table.add_section()
-            table.add_row(Text(row.site, style="bold"), *_pairs_behind(row))
+            table.add_row(Text(row.site, style="bold"), *_pairs_behind(row, columns))
         previous = row.site
         style = "bold" if row.predictor == MODEL else ""
         table.add_row(
-            Text(f"  {row.title}", style=style), *(_cell(row, m, s) for m, s, _ in _COLUMNS)
+            Text(f"  {row.title}", style=style), *(_cell(row, m, s) for m, s, _ in columns)
         )
     return table
 
@@ -103,6 +106,16 @@ def cohort_lines(metrics: RunMetrics) -> Iterator[str]:
         yield f"  {site}: {count(counts.patients)} patients, {count(counts.pairs)} pairs; {mix}"
 
 
+def _columns_that_fit(width: int) -> Columns:
+    """Leave out what is least missed until the table fits a narrow terminal."""
+    columns = list(_COLUMNS)
+    for metric in ("volume_error", "growth_auc", "ssim"):
+        if _TITLES_WIDTH + sum(max(len(title), 7) + 3 for _, _, title in columns) <= width:
+            break
+        columns = [column for column in columns if column[0] != metric]
+    return tuple(columns)
+
+
 def _cell(row: ResultRow, metric: str, stratum: Stratum | None) -> Text:
     from rich.text import Text
 
@@ -119,9 +132,9 @@ def _cell(row: ResultRow, metric: str, stratum: Stratum | None) -> Text:
     return text
 
 
-def _pairs_behind(row: ResultRow) -> Iterator[str]:
+def _pairs_behind(row: ResultRow, columns: Columns) -> Iterator[str]:
     """Give the pairs behind each column, and the patients behind the first."""
-    for metric, stratum, _ in _COLUMNS:
+    for metric, stratum, _ in columns:
         figure = row.figures.get(metric)
         if figure is None:
             yield ""
@@ -140,8 +153,7 @@ def _lines_below(metrics: RunMetrics) -> Iterator[str]:
     strata = "; ".join(f"{name}: {STRATUM_TEXTS[name]}" for name in STRATA)
     yield f"  ({strata})"
     caution = caution_sentence(compare_sites(metrics))
-    if caution:
-        yield caution
+    yield from (line for line in (absence_sentence(metrics), caution) if line)
     yield "Definitions:"
     for name in CONSOLE_METRICS:
         yield f"  {DEFINITIONS[name].title}: {DEFINITIONS[name].short}"
