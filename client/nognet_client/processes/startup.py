@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from nognet.config import ServerLinkConfig, SiteConfig
@@ -12,6 +13,7 @@ from nognet.pki.handshake import Unreachable, probe_coordinator
 from nognet.supervision.children import StopRequest, back_off_s
 from nognet.types import Split
 
+PROGRESS_EVERY_S = 5.0
 _USES: dict[Split, str] = {"train": "train on", "validation": "validate", "test": "test"}
 log = logging.getLogger("nognet.client")
 
@@ -75,7 +77,20 @@ def prepare(site: SiteConfig) -> None:
         from nognet.data.prepare import prepare_site
 
         log.info("preparing %s", site.studies)
-        prepared = prepare_site(site)
+        prepared = prepare_site(site, progress=_teller())
     counts = prepared.counts()
     parts = (f"{counts[split]['patients']} to {use}" for split, use in _USES.items())
     log.info("%s: patients: %s", site.name, ", ".join(parts))
+
+
+def _teller() -> Callable[[int, int, str], None]:
+    """Tell the progress of the preparation every few seconds."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int, what: str) -> None:
+        nonlocal told
+        if done == total or time.monotonic() - told > PROGRESS_EVERY_S:
+            told = time.monotonic()
+            log.info("preparing: %d of %d patients; %s", done, total, what)
+
+    return tell

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 from flwr.app import Context, Message
@@ -77,7 +77,7 @@ def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> N
             events.send("refused", str(refusal))
             _reply_error(client, message, context, flower.ErrorCode.INVALID_FAB, refusal)
             return
-        told = {"task": message.metadata.message_type, "round": _round_of(message)}
+        told: dict[str, Any] = {"task": message.metadata.message_type, "round": _round_of(message)}
         events.send("task", **told)
         code = _fork_and_wait(client, app, message, context)
         if code != 0:
