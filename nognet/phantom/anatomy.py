@@ -165,8 +165,7 @@ class Thorax:
         u, y, z, body = u[solid], y[solid], z[solid], body[solid]
         flesh = np.full(u.shape, FAT_HU, dtype=np.float32)
         cage = self._cage(u, y, np.float32(1) - (z * np.float32(1 / 210)) ** 2)
-        muscle: Array = cage - np.float32(11) + np.float32(0.02) * np.abs(y)
-        _blend(flesh, muscle, MUSCLE_HU, edge)
+        _blend(flesh, cage - np.float32(10), MUSCLE_HU, edge)
         _blend(flesh, -(body + np.float32(2)), 20.0, edge)
         medial = np.flatnonzero(np.abs(u) < 72)
         flesh[medial] = self._organs(

@@ -24,9 +24,11 @@ from nognet.types import Geometry, Volume
 
 LUNG_THRESHOLD_HU = -600.0
 OUTSIDE_HU = -1024.0
+OUTSIDE_AIR_HU = -975.0
 LEVEL_SPREAD_MM = 8.0
 WALL_GAP_MM = 2.0
 NEIGHBOUR_GAP_MM = 14.0
+STACK_MARGIN_MM = 26.0
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,13 @@ class Background:
         tissue: The CT.
         places_mm: ``(N, 3)`` world positions of lung voxels.
         depth_mm: ``(N,)`` distance of each to what is not lung.
+        near_end: ``(N,)`` whether the stack ends within the ROI's reach.
     """
 
     tissue: RealTissue
     places_mm: NDArray[np.float64]
     depth_mm: NDArray[np.float64]
+    near_end: NDArray[np.bool_]
 
 
 def sample(volume: Volume, x: Array, y: Array, z: Array) -> Array:
@@ -75,7 +79,7 @@ def sample(volume: Volume, x: Array, y: Array, z: Array) -> Array:
     inside = np.ones(x.shape, dtype=bool)
     for values, count in zip(index, size, strict=True):
         inside &= (values >= -0.5) & (values <= count - 0.5)
-        floor = np.clip(np.floor(values), 0, max(count - 2, 0)).astype(np.int64)
+        floor = np.clip(np.floor(values), 0, max(count - 2, 0)).astype(np.int32)
         low.append(floor)
         share.append(np.clip(values - floor, 0, 1).astype(np.float32))
     flat = np.asarray(volume.array, dtype=np.float32).reshape(-1)
@@ -147,7 +151,7 @@ def _series_files(folder: Path) -> Sequence[str]:
 
 @lru_cache(maxsize=1)
 def load_background(path: Path) -> Background:
-    """Read a CT and find its lung by threshold: air that doesn't touch the image's sides.
+    """Read a CT and find its lung by threshold, apart from the air around the patient.
 
     Raises:
         SiteDataError: it can't be read or shows no lung.
@@ -160,8 +164,13 @@ def load_background(path: Path) -> Background:
             f"{path}: no lung found (voxels below {LUNG_THRESHOLD_HU:g} HU, enclosed by tissue, "
             f"{WALL_GAP_MM + 3:g} mm deep); give a chest CT in Hounsfield units"
         )
+    # a nodule near the stack's ends would be followed half in the dark: those come last
+    to_end = np.minimum(index[:, 0], depth.shape[0] - 1 - index[:, 0])
+    near_end = to_end * volume.geometry.spacing_mm[2] < STACK_MARGIN_MM
     places = volume.geometry.index_to_world(index[:, ::-1].astype(np.float64))
-    return Background(RealTissue(volume), places, depth[tuple(index.T)].astype(np.float64))
+    return Background(
+        RealTissue(volume), places, depth[tuple(index.T)].astype(np.float64), near_end
+    )
 
 
 def lung_depth_mm(volume: Volume) -> NDArray[np.float32]:
@@ -172,9 +181,14 @@ def lung_depth_mm(volume: Volume) -> NDArray[np.float32]:
     dark.SetSpacing(volume.geometry.spacing_mm)
     opened = sitk.BinaryMorphologicalClosing(dark, [1, 1, 1])
     labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(opened))
-    # lungs may run out of the image at the top and the bottom, outside air touches the sides too
+    # the air around the patient touches the image's sides; a lung that a crop cuts off may too,
+    # but is denser than air
     sides = (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
-    outside = np.unique(np.concatenate([side.reshape(-1) for side in sides]))
+    outside = [
+        label
+        for label in np.unique(np.concatenate([side.reshape(-1) for side in sides]))
+        if label and np.median(volume.array[labels == label]) < OUTSIDE_AIR_HU
+    ]
     lung = (labels > 0) & ~np.isin(labels, outside)
     image = sitk.GetImageFromArray(lung.astype(np.uint8))
     image.SetSpacing(volume.geometry.spacing_mm)
@@ -214,6 +228,7 @@ def _find_room(
     background: Background, reaches_mm: Sequence[float], rng: np.random.Generator, path: Path
 ) -> list[NDArray[np.float64]]:
     order = rng.permutation(len(background.depth_mm))
+    order = order[np.argsort(background.near_end[order], kind="stable")]
     places, depth = background.places_mm[order], background.depth_mm[order]
     chosen: list[NDArray[np.float64]] = []
     for reach in reaches_mm:

@@ -74,9 +74,9 @@ def draw_motion(
         rng: Generator of this date.
         scale: 1 for whole studies; small for what is left after registration.
     """
-    angles = np.clip(rng.normal(0.0, 1.2, 3), -3, 3) * math.pi / 180 * scale
+    angles = np.clip(rng.normal(0.0, 0.9, 3), -2, 2) * math.pi / 180 * scale
     return Motion(
-        table_mm=np.asarray(table_mm) + np.clip(rng.normal(0.0, 3.0, 3), -6, 6) * scale,
+        table_mm=np.asarray(table_mm) + np.clip(rng.normal(0.0, 2.5, 3), -5, 5) * scale,
         rotation=rotation_matrix(angles),
         breath_mm=np.array([0.5, 0.7, 1.6]) * np.clip(rng.normal(0.0, 1.0, 3), -1.5, 1.5) * scale,
         phase=rng.uniform(0, 2 * math.pi, 3),

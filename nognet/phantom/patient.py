@@ -16,7 +16,7 @@ from nognet.phantom.render import PlacedNodule, Scene
 from nognet.phantom.tree import Capsules, grow_tree, join
 from nognet.randomness import derived_seed, numpy_generator
 
-SLAB_HALF_MM = 36.0
+SLAB_HALF_MM = 37.0
 NODULE_LEVEL_MM = 3.0
 FIELD_MIDDLE_MM = 78.0
 
