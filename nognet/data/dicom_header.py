@@ -113,6 +113,12 @@ def read_headers(path: Path) -> list[SliceHeader]:
         SiteDataError: the file is not DICOM, is cut short, or can't be read.
     """
     data, offset = read_dataset(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
+        return _headers(data, offset, path)
+
+
+def _headers(data: Dataset, offset: int | None, path: Path) -> list[SliceHeader]:
     pixels = _pixel_format(data, offset, path.stat().st_size)
     frames = _sequence(data, "PerFrameFunctionalGroupsSequence")
     if not frames:
@@ -132,7 +138,7 @@ def read_dataset(path: Path) -> tuple[Dataset, int | None]:
         SiteDataError: the file is not DICOM, is cut short, or can't be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
+        warnings.simplefilter("ignore")
         try:
             with path.open("rb") as file:
                 data = pydicom.dcmread(file, stop_before_pixels=True)
@@ -255,9 +261,7 @@ def _sequence(data: Dataset, name: str) -> list[Dataset]:
 
 def _value(data: Dataset, name: str) -> Any:  # noqa: ANN401  whatever the tag holds
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return data.get(name)
+        return data.get(name)
     except Exception:  # noqa: BLE001  a value that pydicom can't convert is no value
         return None
 

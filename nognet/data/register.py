@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from nognet.config import RegistrationConfig
 from nognet.data.roi import crop, map_points, nodule_centre_mm, nodule_points_mm
-from nognet.data.sitk_bridge import resample, single_thread, to_sitk
+from nognet.data.sitk_bridge import geometry_of, resample, single_thread, to_sitk
 from nognet.errors import SiteDataError
 from nognet.types import Geometry, Volume
 
+MaskedImage = tuple[sitk.Image, sitk.Image]
+"""A CT scaled to [0, 1], and a mask of what of it the metric may look at."""
 COARSE_MM = 6.0
 FINE_MM = 2.0
 TEMPLATE_RADIUS_MM = 60.0
@@ -100,17 +102,18 @@ def register(
     """
     centre = baseline.centre_mm
     with single_thread():
-        fixed, fixed_mask = _fixed_side(baseline, config.region_margin_mm)
+        fixed = _fixed_side(baseline, config.region_margin_mm)
         transform = sitk.Euler3DTransform()
         transform.SetCenter(centre.tolist())
+        offset = np.zeros(3)
         if config.enabled:
             offset = coarse_offset_mm(baseline.ct, follow_up.ct, centre)
+        half_mm = _half_edge(baseline, config.region_margin_mm)
+        moving = _moving_side(follow_up, centre + offset, half_mm)
+        if config.enabled:
             transform.SetTranslation(offset.tolist())
-            moving, moving_mask = _moving_side(
-                follow_up, centre + offset, _half_edge(baseline, config.region_margin_mm)
-            )
-            transform = _refine(fixed, moving, fixed_mask, moving_mask, transform)
-        result = _measured(transform, baseline, follow_up, (fixed, fixed_mask))
+            transform = _refine(fixed, moving, transform)
+        result = _measured(transform, baseline, follow_up, _ncc_outside(transform, fixed, moving))
     _refuse_if_poor(result, config)
     return result
 
@@ -197,20 +200,19 @@ def _template_ncc(image: NDArray[np.float32], template: NDArray[np.float32]) -> 
 
 
 def _refine(
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    fixed_mask: sitk.Image,
-    moving_mask: sitk.Image,
-    start: sitk.Euler3DTransform,
+    fixed: MaskedImage, moving: MaskedImage, start: sitk.Euler3DTransform
 ) -> sitk.Euler3DTransform:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
-    method.SetMetricFixedMask(fixed_mask)
-    method.SetMetricMovingMask(moving_mask)
+    method.SetMetricFixedMask(fixed[1])
+    method.SetMetricMovingMask(moving[1])
     method.SetMetricSamplingStrategy(method.REGULAR)
-    share = min(1.0, SAMPLES / fixed.GetNumberOfPixels())
+    share = min(1.0, SAMPLES / fixed[0].GetNumberOfPixels())
     method.SetMetricSamplingPercentagePerLevel([min(1.0, 8 * share), share], SAMPLING_SEED)
     method.SetInterpolator(sitk.sitkLinear)
+    # gradients where they are needed, not filtered over the whole image: half the time, and closer
+    method.MetricUseFixedImageGradientFilterOff()
+    method.MetricUseMovingImageGradientFilterOff()
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0,
         minStep=0.01,
@@ -225,7 +227,7 @@ def _refine(
     found = sitk.Euler3DTransform(start)
     method.SetInitialTransform(found, inPlace=True)
     try:
-        method.Execute(fixed, moving)
+        method.Execute(fixed[0], moving[0])
     except RuntimeError as err:
         raise SiteDataError(
             "registration failed: the surroundings of the nodule don't overlap at the two times; "
@@ -235,21 +237,19 @@ def _refine(
     return found
 
 
-def _fixed_side(side: CtWithNodule, margin_mm: float) -> tuple[sitk.Image, sitk.Image]:
+def _fixed_side(side: CtWithNodule, margin_mm: float) -> MaskedImage:
     """Resample the surroundings at 2 mm, with a mask of what the metric may look at."""
     half = _half_edge(side, margin_mm)
     grid = _cube(side.centre_mm, int(2 * half / FINE_MM) + 1, FINE_MM)
     return _on_grid(side, grid)
 
 
-def _moving_side(
-    side: CtWithNodule, centre_mm: NDArray[np.float64], half_mm: float
-) -> tuple[sitk.Image, sitk.Image]:
+def _moving_side(side: CtWithNodule, centre_mm: NDArray[np.float64], half_mm: float) -> MaskedImage:
     reach = half_mm * 1.2 + 15.0
     return _on_grid(side, _cube(centre_mm, int(2 * reach / FINE_MM) + 1, FINE_MM))
 
 
-def _on_grid(side: CtWithNodule, grid: Geometry) -> tuple[sitk.Image, sitk.Image]:
+def _on_grid(side: CtWithNodule, grid: Geometry) -> MaskedImage:
     identity = sitk.Transform(3, sitk.sitkIdentity)
     centre = grid.index_to_world((np.array(grid.size, dtype=np.float64) - 1) / 2)
     half = grid.size[0] * grid.spacing_mm[0] / 2 + 2 * FINE_MM
@@ -277,7 +277,7 @@ def _measured(
     transform: sitk.Euler3DTransform,
     baseline: CtWithNodule,
     follow_up: CtWithNodule,
-    fixed_side: tuple[sitk.Image, sitk.Image],
+    ncc: float,
 ) -> Registration:
     matrix = np.array(transform.GetMatrix()).reshape(3, 3)
     centre = baseline.centre_mm
@@ -288,27 +288,20 @@ def _measured(
     return Registration(
         matrix=tuple(float(v) for v in matrix.ravel()),
         translation_mm=tuple(float(v) for v in translation),
-        ncc=_ncc_outside(transform, follow_up, fixed_side),
+        ncc=ncc,
         nodule_displacement_mm=float(np.linalg.norm(back - centre)),
         shift_mm=float(np.linalg.norm(at_centre - centre)),
         rotation_degrees=float(angle),
     )
 
 
-def _ncc_outside(
-    transform: sitk.Transform, follow_up: CtWithNodule, fixed_side: tuple[sitk.Image, sitk.Image]
-) -> float:
+def _ncc_outside(transform: sitk.Transform, fixed: MaskedImage, moving: MaskedImage) -> float:
     """Correlate the CTs where both are known and neither has its nodule; -1 where nothing is."""
-    fixed, fixed_mask = fixed_side
-    size, spacing = fixed.GetSize(), fixed.GetSpacing()
-    middle = fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in size])
-    there = np.array(transform.TransformPoint(middle))
-    moving, moving_mask = _moving_side(follow_up, there, size[0] * spacing[0] / 2)
-    grid = Geometry(size, spacing, fixed.GetOrigin())
-    values = resample(moving, grid, transform, fill=0.0)
-    visible = resample(moving_mask, grid, transform, fill=0.0) > 0.99
-    both = visible & (sitk.GetArrayViewFromImage(fixed_mask) > 0)
-    a, b = sitk.GetArrayViewFromImage(fixed)[both], values[both]
+    grid = geometry_of(fixed[0])
+    values = resample(moving[0], grid, transform, fill=0.0)
+    visible = resample(moving[1], grid, transform, fill=0.0) > 0.99
+    both = visible & (sitk.GetArrayViewFromImage(fixed[1]) > 0)
+    a, b = sitk.GetArrayViewFromImage(fixed[0])[both], values[both]
     if both.sum() < 100 or a.std() == 0 or b.std() == 0:
         return -1.0
     return float(np.corrcoef(a, b)[0, 1])
