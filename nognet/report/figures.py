@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nognet.metrics.definitions import DEFINITIONS
 from nognet.report.cases import Case, case_png
 from nognet.report.comparison import (
@@ -135,6 +137,9 @@ def _mean(part: Any, predictor: str, metric: str) -> float | None:  # noqa: ANN4
 def _finish_curve(axis: Axes, metrics: RunMetrics, title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    if not any(np.size(line.get_xdata()) for line in axis.lines):
+        axis.text(0.5, 0.5, "no values", transform=axis.transAxes, ha="center", color=OTHER_INK)
+        axis.set_yticks([])
     best = _best_round(metrics)
     if best is not None:
         axis.axvline(best.round, color="#9AA0A6", linewidth=0.8, zorder=0)

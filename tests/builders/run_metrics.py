@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from nognet.config import StudyConfig
@@ -29,6 +31,7 @@ _MIX = (0.4, 0.5, 0.1)
 _COPY_DSC: dict[Stratum, float] = {"growing": 0.62, "stable": 0.86, "shrinking": 0.70}
 
 
+@functools.cache
 def site_statistics(
     *, n_patients: int = 12, seed: int = 0, gain: float = 0.08, decibels: float = 0.6
 ) -> SiteStatistics:
@@ -56,6 +59,7 @@ def site_statistics(
     return SiteStatistics.from_pairs(rows)
 
 
+@functools.cache
 def build_round(
     number: int, *, sites: tuple[str, ...] = SITES, epsilon: bool = False
 ) -> RoundEntry:
@@ -96,6 +100,7 @@ def build_round(
     )
 
 
+@functools.cache
 def build_run(
     *,
     sites: tuple[str, ...] = SITES,

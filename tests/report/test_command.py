@@ -10,7 +10,7 @@ from tests.builders.run_metrics import build_run
 
 
 def test_the_report_is_built_and_the_table_printed(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "metrics.json", build_run())
+    write_metrics(tmp_path / "metrics.json", build_run(rounds=1))
     result = CliRunner().invoke(app, ["report", "--run", str(tmp_path)])
     assert result.exit_code == 0
     assert (tmp_path / "report.html").read_text().lstrip().startswith("<!DOCTYPE html>")
@@ -19,7 +19,7 @@ def test_the_report_is_built_and_the_table_printed(tmp_path: Path) -> None:
 
 
 def test_json_is_all_that_goes_to_stdout(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "metrics.json", build_run())
+    write_metrics(tmp_path / "metrics.json", build_run(rounds=1))
     out = tmp_path / "elsewhere" / "page.html"
     arguments = ["report", "--run", str(tmp_path), "--out", str(out), "--json"]
     result = CliRunner().invoke(app, arguments)

@@ -8,6 +8,7 @@ import pytest
 
 from nognet.report.cases import case_png
 from nognet.report.figures import curves_svg, results_svg
+from nognet.report.metrics_file import RunMetrics
 from tests.builders.run_metrics import build_case, build_run
 
 
@@ -26,6 +27,14 @@ def test_curves_name_each_site_and_metric() -> None:
 def test_results_name_each_site_and_predictor() -> None:
     texts = _texts(results_svg(build_run()))
     assert {"alpha", "all sites", "Federated model", "Copy of the baseline"} <= set(texts)
+
+
+def test_a_loss_that_no_site_shares_leaves_a_panel_that_says_so() -> None:
+    values = build_run(rounds=1).model_dump(mode="json")
+    assert "no values" not in _texts(curves_svg(build_run(rounds=1)))
+    for part in values["rounds"][0]["sites"].values():
+        part["train"]["loss"] = None
+    assert "no values" in _texts(curves_svg(RunMetrics.model_validate(values)))
 
 
 def test_there_is_nothing_to_draw_before_the_first_round() -> None:
