@@ -71,7 +71,7 @@ _ALL = (
         ),
         text=(
             "PSNR of the nodule alone, as NoFoNet's PSNR*. It grows with the size of the ROI and "
-            f"can't be set beside `psnr`. {_IMAGE} Floored as `psnr`."
+            f"can't be set beside PSNR. {_IMAGE} Floored as PSNR."
         ),
         short="PSNR with 0 outside predicted or true nodule, MSE over the whole ROI, data range 1",
         higher_is_better=True,
@@ -99,7 +99,7 @@ _ALL = (
             "edge (rounded up) and cut at the ROI's border"
         ),
         text=(
-            "The SSIM map of `ssim` (computed on the whole ROI, borders reflected) averaged over "
+            "The SSIM map of SSIM (computed on the whole ROI, borders reflected) averaged over "
             "the nodule's box. Undefined, and left out, where the true mask is empty."
         ),
         short="SSIM map over the true nodule's bounding box with a 10 % margin, data range 1",
@@ -140,7 +140,7 @@ _ALL = (
         region="the whole ROI",
         text=(
             "Error of the logarithm of the follow-up volume, |ln(V_hat / V)|, with the volumes of "
-            "`volume_error`; V_hat is floored at 1 mm3. Undefined, and left out, where the true "
+            "the volume error; V_hat is floored at 1 mm3. Undefined, and left out, where the true "
             "mask is empty."
         ),
         short="|ln(V_hat / V)|, lower is better, whole ROI",
