@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import yaml
-
-from nognet.config import RoiConfig, SiteConfig, StudyConfig, load_site
-from nognet.data.store import PreparedSite, write_store
-from nognet.types import RoiPair, Split
 from nognet_client.app import build_app
 from nognet_client.tasks import Work
+from nognet_server.app import app
 from nognet_server.run_config import RunSettings
 from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import SimulatedSite, simulate
+
+from nognet.config import RoiConfig, SiteConfig, StudyConfig, load_site
+from nognet.data.store import PreparedSite, open_store, write_store
+from nognet.fit.train import RoundOutcome
+from nognet.fit.weights import Weights
+from nognet.metrics.statistics import PairRow, SiteStatistics
+from nognet.types import RoiPair, Split
 
 ROI = RoiConfig(size_vox=32)
 
@@ -90,8 +94,6 @@ def make_study(folder: Path, **changes: Any) -> StudyConfig:
 
 def opened(site_path: Path) -> tuple[SiteConfig, PreparedSite]:
     """Open a site made by `make_site`."""
-    from nognet.data.store import open_store
-
     config = load_site(site_path)
     return config, open_store(config.cache)
 
@@ -105,8 +107,6 @@ def run(
     workers: int = 2,
 ) -> RunFolder:
     """Simulate a study to its end, or resume it in `folder`; give its run folder."""
-    from nognet_server.app import app
-
     resumed = folder is not None
     if folder is None:
         folder = new_run_folder(study)
@@ -119,13 +119,53 @@ def run(
     return folder
 
 
-def failing_at(
-    site: str, function: Callable[..., Any], *, instead: Callable[..., Any]
-) -> Callable[..., Any]:
-    """Wrap a training or evaluation function so that one site does something else."""
+def at_site(site: str, usual: Callable[..., Any], *, instead: Callable[..., Any]) -> Any:
+    """Make a training or evaluation function that does something else at one site."""
 
-    def wrapped(study: Any, config: SiteConfig, *arguments: Any, **named: Any) -> Any:
-        chosen = instead if config.name == site else function
-        return chosen(study, config, *arguments, **named)
+    def chosen(study: Any, config: SiteConfig, *arguments: Any, **named: Any) -> Any:
+        function = instead if config.name == site else usual
+        return function(study, config, *arguments, **named)
 
-    return wrapped
+    return chosen
+
+
+def stub_work(*, step: float = 0.125) -> Work:
+    """Make work that takes no time: training adds `step` to all weights, evaluation one row."""
+
+    def train(
+        study: StudyConfig,  # noqa: ARG001
+        site: SiteConfig,  # noqa: ARG001
+        prepared: PreparedSite,
+        weights: Weights,
+        *,
+        round_number: int,  # noqa: ARG001
+        progress: object = None,  # noqa: ARG001
+    ) -> RoundOutcome:
+        pairs = prepared.records("train")
+        return RoundOutcome(
+            weights={name: tensor + step for name, tensor in weights.items()},
+            n_pairs=len(pairs),
+            n_patients=len({record.patient_id for record in pairs}),
+            steps=1,
+            mean_loss=0.5,
+            seconds=0.01,
+        )
+
+    return Work(train=train, evaluate=stub_evaluate)
+
+
+def stub_evaluate(
+    study: StudyConfig,  # noqa: ARG001
+    site: SiteConfig,  # noqa: ARG001
+    prepared: PreparedSite,
+    weights: Weights,
+    *,
+    split: Split,
+) -> SiteStatistics:
+    """Give statistics that rise with the weights."""
+    level = float(1 / (1 + np.exp(-float(next(iter(weights.values())).mean()))))
+    return SiteStatistics.from_pairs(
+        PairRow(predictor, record.patient_id, record.stratum, {"dsc": value}, 1.0)
+        for record in prepared.records(split)
+        for predictor, value in (("federated", level), ("copy", 0.5))
+    )

@@ -175,9 +175,10 @@ def _report(folder: RunFolder, *, as_json: bool) -> None:
 
 def _say_how_to_resume(folder: RunFolder, request: Request) -> None:
     sites = " ".join(str(path) for path in request.sites)
+    workers = f" --workers {request.workers}" if request.workers else ""
     say(
         "nognet: stopped; nothing of the rounds done is lost. Go on with:\n"
-        f"  nognet-sim --resume {folder.path} --sites {sites}"
+        f"  nognet-sim --resume {folder.path} --sites {sites}{workers}"
     )
 
 
