@@ -124,19 +124,22 @@ def aggregate(
     strategy = build_strategy(study, kept)
     strategy.configure_train(round_number, weights_record(weights), ConfigRecord(), Chosen(()))
     messages = [reply_of(_weighted(study, reply)) for reply in replies]
-    record, _ = strategy.aggregate_train(round_number, messages)
-    if record is None:
-        raise FederationError(
-            f"round {round_number}: {study.strategy.name} gave no weights", code="no-weights"
-        )
-    new = np.array(record[WEIGHTS].numpy(), dtype=np.float32)
-    if new.shape != weights.shape or not np.isfinite(new).all():
-        raise FederationError(
-            f"round {round_number}: {study.strategy.name} gave weights that are not finite or not "
-            "of the network's size; lower the server's learning rate",
-            code="not-finite",
-        )
-    return new, kept_by(study, strategy)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+        record, _ = strategy.aggregate_train(round_number, messages)
+        if record is None:
+            raise FederationError(
+                f"round {round_number}: {study.strategy.name} gave no weights", code="no-weights"
+            )
+        new = np.array(record[WEIGHTS].numpy(), dtype=np.float32)
+    keeps = kept_by(study, strategy)
+    for name, array in (("weights", new), *keeps.items()):
+        if array.shape != weights.shape or not np.isfinite(array).all():
+            raise FederationError(
+                f"round {round_number}: {study.strategy.name} gave {name} that are not finite or "
+                "not of the network's size; lower the learning rates",
+                code="not-finite",
+            )
+    return new, keeps
 
 
 def _weighted(study: StudyConfig, reply: TrainReply) -> RecordDict:

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.supercore.task_identity import TaskIdentity
+from nognet_server.grid import Delivery, Envelope, Patience, exchange
+
+from tests.builders.fake_grid import FakeGrid, FakeNode
+
+QUICK = Patience(deadline_s=5.0, lost_after_s=0.3, poll_s=0.005)
+
+
+@pytest.fixture(autouse=True)
+def _task_identity() -> Iterator[None]:
+    """Messages can be made in a Flower task only."""
+    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    yield
+    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+def content(text: str) -> RecordDict:
+    return RecordDict({"config": ConfigRecord({"text": text})})
+
+
+def envelopes(grid: FakeGrid) -> list[Envelope]:
+    return [
+        Envelope(node.name, Message(content("task"), node_id, MessageType.TRAIN))
+        for node_id, node in grid.nodes.items()
+    ]
+
+
+def answers(text: str) -> FakeNode:
+    return FakeNode(f"site_{text}", lambda _: content(text))
+
+
+def texts(deliveries: list[Delivery]) -> dict[str, object]:
+    return {
+        d.site: d.reason if d.content is None else d.content["config"]["text"]  # type: ignore[index]
+        for d in deliveries
+    }
+
+
+def test_each_site_gets_its_own_reply_sorted_by_name() -> None:
+    grid = FakeGrid({30: answers("a"), 10: answers("c"), 20: answers("b")})
+    told: list[str] = []
+    deliveries = exchange(
+        grid, envelopes(grid), QUICK, on_delivery=lambda d, _: told.append(d.site)
+    )
+    assert texts(deliveries) == {"site_a": "a", "site_b": "b", "site_c": "c"}
+    assert [d.site for d in deliveries] == ["site_a", "site_b", "site_c"]
+    assert sorted(told) == ["site_a", "site_b", "site_c"]
+    assert all(d.bytes_down > 0 and d.bytes_up > 0 for d in deliveries)
+
+
+def test_a_silent_site_is_given_up_at_the_deadline() -> None:
+    grid = FakeGrid({1: answers("a"), 2: FakeNode("site_b", lambda _: None)})
+    started = time.monotonic()
+    patience = Patience(deadline_s=0.2, lost_after_s=9.0, poll_s=0.005)
+    assert texts(exchange(grid, envelopes(grid), patience)) == {"site_a": "a", "site_b": "timeout"}
+    assert time.monotonic() - started < 2.0
+
+
+def test_a_site_that_goes_offline_and_stays_away_is_given_up() -> None:
+    grid = FakeGrid({1: answers("a"), 2: FakeNode("site_b", lambda _: None, offline=(3, 10**9))})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "a", "site_b": "offline"}
+
+
+def test_a_site_that_comes_back_in_time_is_not_given_up() -> None:
+    node = FakeNode("site_a", lambda _: content("late") if grid.poll > 20 else None, offline=(3, 9))
+    grid = FakeGrid({1: node})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "late"}
+    assert len(node.received) == 1
+
+
+def test_a_restarted_site_gets_its_message_again_and_counts_once() -> None:
+    node = FakeNode("site_a", lambda _: content("done") if grid.poll > 12 else None, restarts_at=8)
+    grid = FakeGrid({1: node})
+    deliveries = exchange(grid, envelopes(grid), QUICK)
+    assert texts(deliveries) == {"site_a": "done"}
+    assert len(node.received) == 2
+    assert deliveries[0].bytes_down == 2 * deliveries[0].bytes_up
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ],
+)
+def test_a_message_that_flower_lost_is_sent_again(code: int) -> None:
+    def answer(_: Message) -> RecordDict | Error:
+        return Error(code, "lost") if len(node.received) == 1 else content("done")
+
+    node = FakeNode("site_a", answer)
+    grid = FakeGrid({1: node})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "done"}
+    assert len(node.received) == 2
+
+
+def test_a_message_that_is_lost_again_and_again_is_given_up() -> None:
+    node = FakeNode("site_a", lambda _: Error(ErrorCode.NODE_UNAVAILABLE, "lost"))
+    grid = FakeGrid({1: node})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "offline"}
+    assert 2 < len(node.received) < 40
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Error(2, "TrainingError:no-pairs"), "TrainingError:no-pairs"),
+        (Error(2, "KeyError: 'Miller, Anna' in /data/x.dcm"), "client-app-failed"),
+        (Error(8, "killed by signal 9"), "client-app-crashed"),
+        (Error(7, None), "bundle-refused"),
+        (Error(99, "odd"), "flower-error-99"),
+    ],
+)
+def test_of_a_sites_error_only_class_and_code_are_taken(error: Error, reason: str) -> None:
+    grid = FakeGrid({1: FakeNode("site_a", lambda _: error)})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": reason}
+
+
+def test_a_message_that_was_not_taken_is_said_so() -> None:
+    class Full(FakeGrid):
+        def push_messages(self, messages: object) -> list[str]:  # noqa: ARG002
+            return []
+
+    grid = Full({1: answers("a")})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "not-sent"}
+
+
+def test_nothing_to_send_gives_nothing() -> None:
+    assert exchange(FakeGrid({}), [], QUICK) == []

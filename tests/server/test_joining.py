@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from flwr.app import Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from nognet_server.grid import Patience
+from nognet_server.joining import Roster, Wanted, admit, present, wait_for_sites
+
+from nognet.errors import FederationError
+from nognet.types import SPLITS
+from nognet.wire.records import JoinReply, JoinTask
+from tests.builders.fake_grid import FakeGrid, FakeNode
+
+TASK = JoinTask("{}", {"axes": "z, y, x", "roi.size_vox": "48"}, "ab" * 16)
+COUNTS = {split: {"patients": 2, "pairs": 3, "strata": {}} for split in SPLITS}
+QUICK = Patience(deadline_s=5.0, lost_after_s=0.2, poll_s=0.005)
+
+
+@pytest.fixture(autouse=True)
+def _task_identity() -> Iterator[None]:
+    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    yield
+    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+def reply(name: str) -> JoinReply:
+    return JoinReply(name, {"nognet": "0.1.0"}, TASK.contract, COUNTS)
+
+
+def site(name: str, *, registered: str | None = None, answer: JoinReply | None = None) -> FakeNode:
+    content = (answer or reply(name)).to_content()
+    return FakeNode(registered if registered is not None else name, lambda _: content)
+
+
+def wanted(sites: int, *, timeout_s: float = 5.0, closed: int = 0, minimum: int = 1) -> Wanted:
+    return Wanted(sites, minimum, timeout_s, closed)
+
+
+def test_all_sites_join_under_their_names() -> None:
+    grid = FakeGrid({3: site("site_b"), 7: site("site_a")})
+    roster = wait_for_sites(grid, TASK, Roster(), QUICK, wanted(2))
+    assert list(present(grid, roster)) == ["site_a", "site_b"]
+    assert roster.members["site_a"].node_id == 7
+    assert roster.members["site_a"].counts["train"]["pairs"] == 3
+
+
+def test_the_wait_ends_when_the_last_site_has_come() -> None:
+    late = site("site_b")
+    late.offline = (0, 12)
+    grid = FakeGrid({3: late, 7: site("site_a")})
+    roster = wait_for_sites(grid, TASK, Roster(), QUICK, wanted(2))
+    assert sorted(roster.members) == ["site_a", "site_b"]
+    assert all(len(node.received) == 1 for node in grid.nodes.values())
+
+
+def test_too_few_sites_in_time_names_those_that_joined() -> None:
+    grid = FakeGrid({7: site("site_a")})
+    with pytest.raises(FederationError, match=r"1 of the 2 .* \(site_a\)"):
+        wait_for_sites(grid, TASK, Roster(), QUICK, wanted(2, timeout_s=0.2))
+
+
+def test_a_site_with_another_contract_is_refused_naming_the_item() -> None:
+    other = replace(reply("site_b"), contract={**TASK.contract, "roi.size_vox": "32"})
+    grid = FakeGrid({3: site("site_b", answer=other), 7: site("site_a")})
+    with pytest.raises(FederationError, match=r"site_b: .*roi\.size_vox is 32 at the site, 48"):
+        wait_for_sites(grid, TASK, Roster(), QUICK, wanted(2, closed=2, minimum=2))
+
+
+def test_a_closed_roster_goes_on_without_a_refused_site_if_enough_are_left() -> None:
+    other = replace(reply("site_b"), contract={})
+    grid = FakeGrid({3: site("site_b", answer=other), 7: site("site_a")})
+    roster = wait_for_sites(grid, TASK, Roster(), QUICK, wanted(2, closed=2, minimum=1))
+    assert list(roster.members) == ["site_a"]
+    assert "axes" in roster.refusals_text()
+
+
+def test_two_sites_of_one_name_do_not_both_join() -> None:
+    grid = FakeGrid({3: site("site_a", registered=""), 7: site("site_a", registered="")})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert [m.node_id for m in roster.members.values()] == [3]
+    assert "two sites call themselves 'site_a'" in roster.refused[7].reason
+
+
+def test_a_site_must_use_the_name_its_key_is_registered_for() -> None:
+    grid = FakeGrid({3: site("site_b", registered="site_a")})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert not roster.members
+    assert "registered for 'site_a'" in roster.refused[3].reason
+
+
+def test_a_site_without_training_pairs_is_refused() -> None:
+    empty = {split: {"patients": 0, "pairs": 0, "strata": {}} for split in SPLITS}
+    grid = FakeGrid({3: site("site_a", answer=replace(reply("site_a"), counts=empty))})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert "no training pairs" in roster.refused[3].reason
+
+
+def test_a_site_that_fails_to_answer_is_refused_with_its_code() -> None:
+    def fails(_: Message) -> RecordDict | Error:
+        return Error(2, "SiteDataError:no-studies")
+
+    grid = FakeGrid({3: FakeNode("site_a", fails)})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert "SiteDataError:no-studies" in roster.refused[3].reason
+
+
+def test_a_member_is_asked_again_only_after_a_restart() -> None:
+    node = site("site_a")
+    node.restarts_at = 50
+    grid = FakeGrid({3: node})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=True)
+    roster = admit(grid, TASK, roster, QUICK, retry=True)
+    assert len(node.received) == 1
+    grid.poll = 60
+    roster = admit(grid, TASK, roster, QUICK, retry=True)
+    assert len(node.received) == 2
+    assert roster.members["site_a"].activated_at == "second"
+
+
+def test_a_refused_site_that_restarts_mended_is_admitted() -> None:
+    bad, good = replace(reply("site_a"), contract={}).to_content(), reply("site_a").to_content()
+    node = FakeNode("site_a", lambda _: good if grid.poll > 50 else bad, restarts_at=50)
+    grid = FakeGrid({3: node})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert not roster.members
+    grid.poll = 60
+    roster = admit(grid, TASK, roster, QUICK, retry=False)
+    assert list(roster.members) == ["site_a"]
+    assert not roster.refused
+
+
+def test_an_offline_member_is_not_present_and_is_again_when_back() -> None:
+    node = site("site_a")
+    grid = FakeGrid({3: node})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    node.offline = (0, 40)
+    assert present(grid, roster) == {}
+    grid.poll = 45
+    assert list(present(grid, roster)) == ["site_a"]
