@@ -25,6 +25,7 @@ from nognet.types import SPLITS, STRATA, RoiPair, Split, Stratum
 SCHEMA_VERSION = 1
 INDEX_NAME = "index.json"
 PAIRS_FOLDER = "pairs"
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 _ARRAYS: tuple[tuple[str, type[np.generic]], ...] = (
     ("baseline", np.float32),
     ("baseline_mask", np.uint8),
@@ -193,10 +194,10 @@ def find_pair(folder: Path, pair_id: str, inputs: str) -> PairRecord | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             record = _record_from(json.loads(archive["about"].tobytes()))
         read_pair(folder, record)
-    except (SiteDataError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (SiteDataError, TypeError, *_UNREADABLE):
         return None
     return record if (record.pair_id, record.inputs) == (pair_id, inputs) else None
 
@@ -209,9 +210,9 @@ def read_pair(folder: Path, record: PairRecord) -> RoiPair:
     """
     path = folder / record.file
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name, _ in _ARRAYS}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+    except _UNREADABLE as err:
         raise SiteDataError(
             f"{path}: the prepared pair can't be read ({type(err).__name__}); "
             "run `nognet prepare` again",

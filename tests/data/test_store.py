@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nognet.config import RoiConfig
+from nognet.data.store import find_pair, open_store, write_pair, write_store
+from nognet.errors import SiteDataError
+from nognet.types import RoiPair
+
+ROI = RoiConfig(size_vox=32)
+
+
+def make_pair(name: str, *, patient: str = "p1", seed: int = 0) -> RoiPair:
+    rng = np.random.default_rng(seed)
+    images = rng.random((2, 32, 32, 32), dtype=np.float32)
+    masks = (rng.random((2, 32, 32, 32)) > 0.9).astype(np.uint8)
+    return RoiPair(name, patient, images[0], masks[0], images[1], masks[1], 100.0, 50.0, 80.0)
+
+
+def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
+    pairs = [make_pair("b", seed=1), make_pair("a", patient="p2", seed=2)]
+    write_store(tmp_path, pairs, {"p1": "train", "p2": "test"}, roi=ROI)
+    store = open_store(tmp_path)
+    [trained], [tested] = store.pairs("train"), store.pairs("test")
+    assert store.pairs("validation") == []
+    for found, wanted in ((trained, pairs[0]), (tested, pairs[1])):
+        assert (found.pair_id, found.interval_days) == (wanted.pair_id, wanted.interval_days)
+        np.testing.assert_array_equal(found.baseline, wanted.baseline)
+        np.testing.assert_array_equal(found.follow_up_mask, wanted.follow_up_mask)
+    assert store.counts()["test"] == {
+        "patients": 1, "pairs": 1, "strata": {"growing": 1, "stable": 0, "shrinking": 0},
+    }  # fmt: skip
+
+
+def test_pairs_come_sorted_whatever_the_order_they_were_written_in(tmp_path: Path) -> None:
+    pairs = [make_pair(name) for name in "cab"]
+    write_store(tmp_path / "1", pairs, {"p1": "train"}, roi=ROI)
+    write_store(tmp_path / "2", pairs[::-1], {"p1": "train"}, roi=ROI)
+    first, second = open_store(tmp_path / "1"), open_store(tmp_path / "2")
+    assert [p.pair_id for p in first.pairs("train")] == ["a", "b", "c"]
+    assert first.fingerprint == second.fingerprint
+
+
+def test_the_fingerprint_follows_contents_and_splits(tmp_path: Path) -> None:
+    pair = make_pair("a")
+    stores = [
+        write_store(tmp_path / "1", [pair], {"p1": "train"}, roi=ROI),
+        write_store(tmp_path / "2", [pair], {"p1": "test"}, roi=ROI),
+        write_store(tmp_path / "3", [replace(pair, interval_days=101.0)], {"p1": "train"}, roi=ROI),
+        write_store(tmp_path / "4", [make_pair("a", seed=9)], {"p1": "train"}, roi=ROI),
+    ]
+    assert len({store.fingerprint for store in stores}) == 4
+
+
+def test_a_damaged_pair_is_noticed(tmp_path: Path) -> None:
+    store = write_store(tmp_path, [make_pair("a")], {"p1": "train"}, roi=ROI)
+    other = write_store(tmp_path / "x", [make_pair("a", seed=3)], {"p1": "train"}, roi=ROI)
+    file = tmp_path / store.index.records[0].file
+    file.write_bytes((tmp_path / "x" / other.index.records[0].file).read_bytes())
+    with pytest.raises(SiteDataError, match="doesn't match its digest"):
+        store.pairs("train")
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(SiteDataError, match="can't be read"):
+        store.pairs("train")
+    file.unlink()
+    with pytest.raises(SiteDataError, match="run `nognet prepare`"):
+        store.pairs("train")
+
+
+def test_a_pair_is_found_again_only_by_the_inputs_it_was_made_from(tmp_path: Path) -> None:
+    record = write_pair(tmp_path, make_pair("a"), roi=ROI, inputs="f" * 64, quality={"ncc": 0.5})
+    assert find_pair(tmp_path, "a", "f" * 64) == record
+    assert find_pair(tmp_path, "a", "e" * 64) is None
+    # the same file name, but other inputs: the first 16 digits are not the whole
+    assert find_pair(tmp_path, "a", "f" * 16 + "0" * 48) is None
+    (tmp_path / record.file).write_bytes(b"half")
+    assert find_pair(tmp_path, "a", "f" * 64) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 99}', '{"schema_version": 1}'])
+def test_a_damaged_index_says_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(SiteDataError, match="delete the cache folder"):
+        open_store(tmp_path)
+
+
+def test_a_missing_store_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(SiteDataError, match="nognet prepare") as caught:
+        open_store(tmp_path)
+    assert caught.value.code == "not-prepared"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": np.zeros((16, 16, 16), np.float32)}, "shape"),
+        ({"baseline": np.zeros((32, 32, 32), np.float64)}, "float64"),
+        ({"follow_up": np.full((32, 32, 32), np.nan, np.float32)}, "outside"),
+        ({"follow_up": np.full((32, 32, 32), 1.5, np.float32)}, "outside"),
+        ({"interval_days": 0.0}, "above 0"),
+        ({"follow_up_volume_mm3": float("nan")}, "above 0"),
+    ],
+)
+def test_a_pair_that_is_not_what_it_has_to_be_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    pair = replace(make_pair("a"), **change)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(SiteDataError, match=message):
+        write_store(tmp_path, [pair], {"p1": "train"}, roi=ROI)
+
+
+def test_repeated_ids_and_patients_without_a_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SiteDataError, match="repeat"):
+        write_store(tmp_path, [make_pair("a"), make_pair("a")], {"p1": "train"}, roi=ROI)
+    with pytest.raises(SiteDataError, match="no split"):
+        write_store(tmp_path, [make_pair("a")], {}, roi=ROI)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from nognet.data.studies import by_patient, read_studies
+from nognet.errors import SiteDataError
+
+
+def table(folder: Path, text: str) -> Path:
+    for name in ("ct1", "ct2"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "m.nrrd").touch()
+    path = folder / "studies.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_rows_are_read_with_paths_from_the_tables_folder(tmp_path: Path) -> None:
+    path = table(
+        tmp_path,
+        "\ufeffpatient,nodule,date,image,mask,segment,note\n"
+        'p1,n1,2020-01-02,ct1,m.nrrd,2,"a, b"\np0,n1,2019-05-06,ct2,m.nrrd,,\n',
+    )
+    first, second = read_studies(path)
+    assert (first.line, first.patient, first.nodule, first.segment) == (2, "p1", "n1", "2")
+    assert first.date == dt.date(2020, 1, 2)
+    assert first.image == tmp_path / "ct1"
+    assert second.segment is None
+    assert list(by_patient([first, second])) == ["p0", "p1"]
+
+
+def test_every_fault_is_listed_with_row_and_column(tmp_path: Path) -> None:
+    path = table(
+        tmp_path,
+        "patient,nodule,date,image,mask\n"
+        "p1,n1,2020-01-02,ct1,m.nrrd\n"
+        "p1,n1,02.01.2021,ct9,m.nrrd\n"
+        ",n1,2020-13-02,ct1,gone.nrrd\n"
+        "p1,n1,2020-01-02,ct2,m.nrrd\n"
+        "p1,n1,20200105,ct2,m.nrrd,x,y\n",
+    )
+    with pytest.raises(SiteDataError) as caught:
+        read_studies(path)
+    message = str(caught.value)
+    assert message.splitlines()[0].endswith("8 faults")
+    for fault in (
+        "row 3, column 'date': '02.01.2021' is no ISO date",
+        "row 3, column 'image': no such file or folder",
+        "row 4, column 'patient': empty",
+        "row 4, column 'date': '2020-13-02' is no ISO date",
+        "row 4, column 'mask': no such file",
+        "row 5, column 'date': the same patient, nodule and date as in row 2",
+        "row 6: more cells than columns",
+        "row 6, column 'date': '20200105' is no ISO date",
+    ):
+        assert fault in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "row 1: expected"),
+        ("patient;nodule;date;image;mask\n", "row 1: expected"),
+        ("patient,nodule,dat,image,mask\n", "did you mean 'date'"),
+        ("patient,nodule,date,image,mask,segement\n", "did you mean 'segment'"),
+        ("patient,nodule,date,image\n", "column 'mask': missing"),
+        ("patient,patient,nodule,date,image,mask\n", "given 2 times"),
+        ("patient,nodule,date,image,mask\n", "no rows"),
+    ],
+)
+def test_a_wrong_header_or_an_empty_table_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(SiteDataError, match=message):
+        read_studies(table(tmp_path, text))
+
+
+def test_a_missing_or_binary_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SiteDataError, match="no such file"):
+        read_studies(tmp_path / "studies.csv")
+    (tmp_path / "studies.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(SiteDataError, match="UTF-8"):
+        read_studies(tmp_path / "studies.csv")
