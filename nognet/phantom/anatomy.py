@@ -152,7 +152,7 @@ class Thorax:
         normal_u, normal_y, normal_z = (np.float32(n) for n in self.fissure)
         plane = np.abs(np.float32(self.side) * normal_u * x + normal_y * (y - 8) + normal_z * z)
         lung += np.float32(130) * np.clip(1 - plane * np.float32(1 / 1.3), 0, 1)
-        return lung
+        return np.maximum(lung, np.float32(-985), out=lung)
 
     def _wall(self, x: Array, y: Array, z: Array, *, edge_mm: float) -> Array:
         """Draw skin, fat, muscle, mediastinum, ribs and spine at flat points ``(N,)``."""

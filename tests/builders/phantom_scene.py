@@ -96,9 +96,7 @@ def grid(
     centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Geometry:
     size = tuple(round(extent_mm / s) for s in spacing_mm)
-    origin = tuple(
-        c - (n - 1) / 2 * s for c, n, s in zip(centre_mm, size, spacing_mm, strict=True)
-    )
+    origin = tuple(c - (n - 1) / 2 * s for c, n, s in zip(centre_mm, size, spacing_mm, strict=True))
     return Geometry(size=size, spacing_mm=spacing_mm, origin_mm=origin)
 
 
