@@ -89,14 +89,13 @@ class _SecretNoiseOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no
         self._secret = secret
 
     def add_noise(self) -> None:
-        """Add the noise to the sum in float64 and round once, into ``.grad``; drop the sum."""
+        """Add the noise to the sum in float64 and round once, into ``.grad``."""
         std = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
             total = parameter.summed_grad
             noise = torch.from_numpy(self._secret.normal(tuple(total.shape)))
             noised = total.cpu().double() + std * noise  # on the CPU: not every device has float64
             parameter.grad = noised.to(parameter).view_as(parameter)
-            parameter.summed_grad = None  # so that no sum is ever noised twice
 
 
 class PrivateSteps:
@@ -145,14 +144,14 @@ class PrivateSteps:
         private = self._private
         buffers = buffer_state(self._module)
         losses: list[float] = []
-        _clear(private)
+        self._optimizer.zero_grad(set_to_none=True)  # a failed step leaves none behind
         try:
             for example in examples:
                 losses.append(self._accumulate(loss_of(example)))
                 check_buffers(self._module, buffers)
             self._set_samples([p.new_zeros((0, *p.shape)) for p in private.params])
             private.pre_step()  # an empty batch at the end: the noise, once, and the division
-        finally:
+        finally:  # no sum is ever noised twice or carried into the next step
             for parameter in private.params:
                 parameter.grad_sample = None
                 parameter.summed_grad = None
@@ -182,13 +181,6 @@ class PrivateSteps:
     def _set_samples(self, samples: list[Tensor]) -> None:
         for parameter, sample in zip(self._private.params, samples, strict=True):
             parameter.grad_sample = sample
-
-
-def _clear(private: DPOptimizer) -> None:
-    for parameter in private.params:
-        parameter.grad = None
-        parameter.grad_sample = None
-        parameter.summed_grad = None
 
 
 def _check_optimizer(module: nn.Module, optimizer: Optimizer) -> None:

@@ -321,6 +321,7 @@ def test_a_gradient_that_is_not_finite_stops_the_step_and_leaves_no_gradient() -
     net = _net()
     bad = (torch.full((2, 1, 4, 4, 4), 1e30), torch.ones(1))
     steps = _steps(net, noise=1.0)
+    steps.noised_gradient([], functools.partial(_loss, net))
     with pytest.raises(TrainingError) as caught:
         steps.step([*_examples(1), bad], functools.partial(_loss, net))
     assert caught.value.public_code == "TrainingError:loss-not-finite"
