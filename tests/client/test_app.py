@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.supercore.task_identity import TaskIdentity
+from nognet_client.app import build_app
+from nognet_client.guard import public_code
+from nognet_client.reply_cache import ReplyCache, task_digest
+from nognet_client.tasks import Work
+
+from nognet.config import RoiConfig, StudyConfig
+from nognet.errors import GeometryError, TrainingError
+from nognet.fit.weights import initial_weights, weight_spec
+from nognet.wire.contract import contract, contract_hash
+from nognet.wire.flat import FlatWeights, pack
+from nognet.wire.records import (
+    EvaluateReply,
+    EvaluateTask,
+    JoinReply,
+    JoinTask,
+    TrainReply,
+    TrainTask,
+)
+from tests.builders.federation import make_site, make_study, stub_work
+
+TOKEN = "ab" * 16
+PATIENT_TEXT = "Miller_Anna_1950-03-01 in /data/Miller"
+
+
+@pytest.fixture(autouse=True)
+def _task_identity() -> Iterator[None]:
+    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    yield
+    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
+
+
+def weights_of(study: StudyConfig) -> FlatWeights:
+    return pack(initial_weights(study.network, study.seed), weight_spec(study.network))
+
+
+def train_task(study: StudyConfig, *, round_number: int = 1, token: str = TOKEN) -> TrainTask:
+    digest = contract_hash(contract(study))
+    return TrainTask(round_number, study.for_sites(), digest, token, weights_of(study))
+
+
+def train_content(task: TrainTask) -> RecordDict:
+    arrays, config = task.to_records()
+    return RecordDict({"arrays": arrays, "config": config})
+
+
+def ask(app: ClientApp, site: Path | None, kind: str, content: RecordDict) -> Message:
+    node_config: dict[str, Any] = {} if site is None else {"site-config": str(site)}
+    context = Context(
+        run_id=1, node_id=2, node_config=node_config, state=RecordDict(), run_config={}
+    )
+    return app(Message(content, 2, kind), context)
+
+
+def raising(error: Exception) -> Work:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return Work(train=fails, evaluate=fails)
+
+
+class Counted:
+    """Training that counts how often it is done."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls += 1
+        return stub_work().train(*arguments, **named)
+
+
+def test_joining_tells_name_contract_counts_and_versions(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    task = JoinTask(study.for_sites(), contract(study), TOKEN)
+    answer = ask(build_app(stub_work()), site, MessageType.QUERY, task.to_content())
+    reply = JoinReply.from_content(answer.content)
+    assert reply.site == "site_a"
+    assert reply.contract == contract(study)
+    assert {s: reply.counts[s]["pairs"] for s in reply.counts} == {
+        "train": 3,
+        "validation": 2,
+        "test": 2,
+    }
+    assert {"nognet", "torch", "flwr", "protocol"} <= set(reply.versions)
+
+
+def test_joining_a_study_of_another_roi_gives_the_sites_own_and_warns_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(tmp_path, "site_a")
+    study = make_study(tmp_path, roi=RoiConfig(size_vox=48))
+    task = JoinTask(study.for_sites(), contract(study), TOKEN)
+    monkeypatch.setattr(logging.getLogger("nognet"), "propagate", True)
+    answer = ask(build_app(stub_work()), site, MessageType.QUERY, task.to_content())
+    assert JoinReply.from_content(answer.content).contract["roi.size_vox"] == "32"
+    assert "roi.size_vox is 32 at the site, 48 in the study" in caplog.text
+
+
+def test_training_gives_the_new_weights_and_counts(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    task = train_task(study)
+    answer = ask(build_app(stub_work(step=0.5)), site, MessageType.TRAIN, train_content(task))
+    reply = TrainReply.from_content(answer.content, length=len(task.weights))
+    assert np.array_equal(reply.weights, task.weights + np.float32(0.5))
+    assert (reply.site, reply.round_number, reply.n_pairs, reply.n_patients) == ("site_a", 1, 3, 3)
+
+
+def test_evaluating_gives_statistics_of_the_split_asked_for(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    task = EvaluateTask(
+        1, "test", study.for_sites(), contract_hash(contract(study)), TOKEN, weights_of(study)
+    )
+    answer = ask(build_app(stub_work()), site, MessageType.EVALUATE, task.to_content())
+    reply = EvaluateReply.from_content(answer.content)
+    assert reply.split == "test"
+    assert reply.statistics["copy|dsc|all|n_pairs"] == 2
+
+
+def test_a_task_sent_again_is_answered_without_training_twice(tmp_path: Path) -> None:
+    study, site, counted = make_study(tmp_path), make_site(tmp_path, "site_a"), Counted()
+    content = train_content(train_task(study))
+    work = Work(train=counted, evaluate=stub_work().evaluate)
+    first = ask(build_app(work), site, MessageType.TRAIN, content)
+    again = ask(build_app(work), site, MessageType.TRAIN, content)  # a new process, same disk
+    length = len(weights_of(study))
+    one = TrainReply.from_content(first.content, length=length)
+    two = TrainReply.from_content(again.content, length=length)
+    assert counted.calls == 1
+    assert np.array_equal(one.weights, two.weights)
+    assert dataclasses.replace(one, weights=two.weights) == two
+
+
+@pytest.mark.parametrize("change", ["round", "run", "weights", "study"])
+def test_another_task_is_trained_anew(tmp_path: Path, change: str) -> None:
+    study, site, counted = make_study(tmp_path), make_site(tmp_path, "site_a"), Counted()
+    app = build_app(Work(train=counted, evaluate=stub_work().evaluate))
+    task = train_task(study)
+    other = {
+        "round": dataclasses.replace(task, round_number=2),
+        "run": dataclasses.replace(task, run_token="cd" * 16),
+        "weights": dataclasses.replace(task, weights=task.weights + np.float32(1)),
+        "study": dataclasses.replace(task, study_json=make_study(tmp_path, rounds=9).for_sites()),
+    }[change]
+    for each in (task, other):
+        assert ask(app, site, MessageType.TRAIN, train_content(each)).has_content()
+    assert counted.calls == 2
+
+
+def test_a_damaged_kept_reply_is_done_anew(tmp_path: Path) -> None:
+    study, site, counted = make_study(tmp_path), make_site(tmp_path, "site_a"), Counted()
+    app = build_app(Work(train=counted, evaluate=stub_work().evaluate))
+    content = train_content(train_task(study))
+    ask(app, site, MessageType.TRAIN, content)
+    (kept,) = (site.parent / "state" / "replies").rglob("*.reply")
+    kept.write_bytes(b"cut")
+    assert ask(app, site, MessageType.TRAIN, content).has_content()
+    assert counted.calls == 2
+
+
+def test_only_the_last_replies_are_kept(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    cache = ReplyCache(tmp_path)
+    for number in range(1, 10):
+        task = train_task(study, round_number=number)
+        reply = TrainReply("site_a", number, task.weights, 1, 1, 1, 0.5, 0.1)
+        cache.keep(task, task_digest(task), reply)
+    names = sorted(path.name for path in tmp_path.rglob("*.reply"))
+    assert names == [f"{number:05d}-train.reply" for number in (6, 7, 8, 9)]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError(PATIENT_TEXT), "ValueError:unexpected"),
+        (TrainingError(PATIENT_TEXT, code="loss-not-finite"), "TrainingError:loss-not-finite"),
+        (GeometryError(PATIENT_TEXT, code="Sheared by 14°"), "GeometryError:sheared-by-14"),
+        (KeyError(PATIENT_TEXT), "KeyError:unexpected"),
+    ],
+)
+@pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE])
+def test_of_a_failure_only_class_and_code_leave_the_site(
+    tmp_path: Path, error: Exception, code: str, kind: str
+) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    task = train_task(study)
+    content = train_content(task)
+    if kind == MessageType.EVALUATE:
+        content = EvaluateTask(
+            1, "test", task.study_json, task.contract_hash, TOKEN, task.weights
+        ).to_content()
+    answer = ask(build_app(raising(error)), site, kind, content)
+    assert answer.has_error()
+    assert answer.error.reason == code
+    assert PATIENT_TEXT not in repr(answer)
+    assert public_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code"),
+    [
+        ("no-config", "ConfigError:config"),
+        ("misspelt", "ConfigError:config"),
+        ("other-contract", "ContractError:contract-changed"),
+        ("bad-content", "WireError:records"),
+        ("bad-study", "ConfigError:config"),
+    ],
+)
+def test_what_is_wrong_at_the_edge_is_told_by_its_code(
+    tmp_path: Path, break_it: str, code: str
+) -> None:
+    study = make_study(tmp_path)
+    site: Path | None = make_site(tmp_path, "site_a")
+    task = train_task(study)
+    if break_it == "no-config":
+        site = None
+    elif break_it == "misspelt" and site is not None:
+        site.write_text(site.read_text() + "sedd: 4\n")
+    elif break_it == "other-contract":
+        task = dataclasses.replace(task, contract_hash="00" * 32)
+    elif break_it == "bad-study":
+        task = dataclasses.replace(task, study_json='{"name": "x", "roundz": 3}')
+    content = train_content(task) if break_it != "bad-content" else RecordDict()
+    answer = ask(build_app(stub_work()), site, MessageType.TRAIN, content)
+    assert answer.has_error()
+    assert answer.error.reason == code
