@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from typing import Any
 
 from flwr.app.error import Error
 from flwr.common.constant import ErrorCode, SubStatus
@@ -30,7 +31,7 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
-from flwr.supercore.retry import http_retry, make_simple_http_retry_invoker
+from flwr.supercore.retry import RetryInvoker, constant, http_retry
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
@@ -49,6 +50,16 @@ def use_sleep(sleep: Callable[[float], None]) -> None:
     """Replace the hard-coded waits of the SuperNode's loop (3 s without, 0.5 s with a message)."""
     clock = types.SimpleNamespace(sleep=sleep)
     start_client_internal.time = clock  # type: ignore[attr-defined, assignment]  # theirs, not exported
+
+
+def guard_pulls(guard: Callable[[Callable[[], int | None]], int | None]) -> None:
+    """Let `guard` call the step that pulls a task, which gives the run's number or None."""
+    pull = start_client_internal._pull_and_store_message  # noqa: SLF001  undocumented, hence here
+
+    def guarded(**arguments: Any) -> int | None:  # noqa: ANN401  passed on as they are
+        return guard(lambda: pull(**arguments))
+
+    start_client_internal._pull_and_store_message = guarded  # type: ignore[assignment]  # noqa: SLF001
 
 
 def log_to_stdout() -> None:
@@ -87,6 +98,7 @@ __all__ = [
     "ProtobufClientInterceptor",
     "PullMessagesRequest",
     "PullMessagesResponse",
+    "RetryInvoker",
     "RuntimeHttpClient",
     "RuntimeTokenHttpInterceptor",
     "RuntimeVersionHttpInterceptor",
@@ -94,10 +106,11 @@ __all__ = [
     "SubStatus",
     "SuperExecAuthHttpInterceptor",
     "TaskType",
+    "constant",
     "fleet_http_connection",
     "flower_supernode",
+    "guard_pulls",
     "log_to_stdout",
-    "make_simple_http_retry_invoker",
     "pull_task_input",
     "push_message",
     "push_task_output",

@@ -43,6 +43,7 @@ class Link:
         node_id_file: Keeps the node id of the last start, to release its lease after a crash.
         leave: Ends the process after a refusal that only a person can mend.
         last_message_at: When the last task came, by the monotonic clock.
+        message_in_hand: Whether the coordinator's last answer was a task.
     """
 
     events: EventWriter
@@ -51,6 +52,7 @@ class Link:
     lost: bool = False
     connected: bool = False
     last_message_at: float = field(default_factory=time.monotonic)
+    message_in_hand: bool = False
 
     def reached(self) -> None:
         """Note that the coordinator answered."""
@@ -113,6 +115,7 @@ class SiteFleetClient(flower.FleetHttpClient):
     ) -> flower.PullMessagesResponse:
         """Ask for a task; note when one came."""
         response = super().PullMessages(request)
+        self.link.message_in_hand = bool(response.messages_list)
         if response.messages_list:
             self.link.last_message_at = time.monotonic()
         return response

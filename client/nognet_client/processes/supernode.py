@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,11 +54,25 @@ def main() -> None:
     link = Link(events, Path(options.node_id_file), leave=lambda: _leave(EXIT_FATAL))
     flower.use_fleet_client(site_client(link))
     flower.use_sleep(lambda s: time.sleep(poll_wait_s(s, time.monotonic() - link.last_message_at)))
+    flower.guard_pulls(lambda pull: _pull_whole_or_leave(pull, link))
     flower.shorten_object_waits()
     flower.shorten_retry_waits()
     sys.argv = ["flower-supernode", *arguments[split + 1 :]]
     flower.flower_supernode()
     _leave(EXIT_LOOP_ENDED)
+
+
+def _pull_whole_or_leave(pull: Callable[[], int | None], link: Link) -> int | None:
+    """Pull a task; end the process where one was begun and not got whole (its run was stopped).
+
+    Flower keeps the task of such a message: the worker would wait a minute for its parts, and the
+    answer to the next message would be held back behind it.
+    """
+    link.message_in_hand = False
+    run = pull()
+    if run is None and link.message_in_hand:
+        _leave(EXIT_LOOP_ENDED)
+    return run
 
 
 def _leave(code: int) -> NoReturn:

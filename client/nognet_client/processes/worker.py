@@ -34,6 +34,7 @@ from nognet_client.processes import flower_internals as flower
 from nognet_client.processes.policy import COMPONENTS, RefusedBundleError, check_bundle
 
 POLL_S = 0.1
+RETRY_S = 0.3
 HEARTBEAT_S = 15.0
 log = logging.getLogger("nognet.worker")
 ClientApp = Callable[[Message, Context], Message]
@@ -44,7 +45,6 @@ def serve(address: str, secret: bytes, events: EventWriter) -> NoReturn:
     module, _, name = COMPONENTS["clientapp"].partition(":")
     app: ClientApp = getattr(importlib.import_module(module), name)
     flower.shorten_object_waits()
-    flower.shorten_retry_waits(1)
     client = _runtime_client(
         address,
         flower.SuperExecAuthHttpInterceptor(
@@ -55,14 +55,15 @@ def serve(address: str, secret: bytes, events: EventWriter) -> NoReturn:
     # never AGENT_APP, MODEL, CONNECTOR: Flower's other kinds run what the coordinator says
     wanted = flower.AcquireTaskRequest(supported_task_types=[flower.TaskType.CLIENT_APP])
     while True:
-        response = client.AcquireTask(wanted)
-        if response.HasField("task") and response.token:
-            try:
+        try:
+            response = client.AcquireTask(wanted)
+            if response.HasField("task") and response.token:
                 run_task(address, response.token, app, events)
-            except httpx.HTTPError as err:
-                log.warning("a task was given up: %s talking to SuperNode", type(err).__name__)
-        else:
-            time.sleep(POLL_S)
+        except httpx.TransportError:
+            time.sleep(RETRY_S)  # the SuperNode is restarting
+        except httpx.HTTPStatusError as err:
+            log.info("a task was given up: its run was stopped (%d)", err.response.status_code)
+        time.sleep(POLL_S)
 
 
 def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> None:
@@ -191,7 +192,20 @@ def _runtime_client(
             flower.RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
             credentials,
         ],
-        retry_invoker=flower.make_simple_http_retry_invoker(),
+        retry_invoker=_retry_invoker(),
+    )
+
+
+def _retry_invoker() -> flower.RetryInvoker:
+    """Try again a few times when the SuperNode doesn't answer.
+
+    Flower's own tries for ever, and on a refused token sends its process SIGINT.
+    """
+    return flower.RetryInvoker(
+        wait_gen_factory=lambda: flower.constant(RETRY_S),
+        recoverable_exceptions=httpx.TransportError,
+        max_tries=10,
+        max_time=None,
     )
 
 
