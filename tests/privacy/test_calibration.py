@@ -9,7 +9,9 @@ from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.privacy.calibration import noise_for_epsilon
 
 
-@pytest.mark.parametrize(("target", "steps"), [(4.0, 40), (1.0, 300)])
+@pytest.mark.parametrize(
+    ("target", "steps"), [pytest.param(4.0, 40, marks=pytest.mark.slow), (1.0, 300)]
+)
 def test_the_noise_meets_the_target_and_less_noise_would_not(target: float, steps: int) -> None:
     noise = noise_for_epsilon(target, rate=0.1, steps=steps, delta=1e-3)
     spent = PrivacyHistory((NoisedSteps(noise, 0.1, steps),)).epsilon(1e-3)
