@@ -181,10 +181,10 @@ def _template_ncc(image: NDArray[np.float32], template: NDArray[np.float32]) -> 
     def spectra(values: NDArray[np.float32]) -> list[NDArray[np.complex128]]:
         known = np.isfinite(values).astype(np.float64)
         filled = np.nan_to_num(values).astype(np.float64)
-        return [np.fft.rfftn(v, shape) for v in (known, filled, filled**2)]
+        return [np.fft.rfftn(v, shape, axes=(0, 1, 2)) for v in (known, filled, filled**2)]
 
     def back(product: NDArray[np.complex128]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = np.fft.irfftn(product, shape)[full]
+        result: NDArray[np.float64] = np.fft.irfftn(product, shape, axes=(0, 1, 2))[full]
         return result
 
     known_i, first_i, second_i = spectra(image)

@@ -104,8 +104,8 @@ def cut_mask(
 ) -> tuple[NDArray[np.uint8], float]:
     """Resample a mask onto the ROI so that its volume stays what it was on the native grid.
 
-    The mask is resampled linearly; the threshold is the value that leaves as many voxels as the
-    native volume asks for (plain one half shrinks small convex shapes on thick slices).
+    The mask is resampled linearly; kept are as many voxels as the native volume asks for, those of
+    highest value (a plain threshold of one half shrinks small convex shapes on thick slices).
 
     Args:
         nodule: Mask in {0, 1} on its native grid, cropped by `crop_mask`.
@@ -119,8 +119,7 @@ def cut_mask(
     wanted = round(inside * nodule_volume_mm3(nodule) / grid.voxel_volume_mm3)
     image = to_sitk(nodule.array.astype(np.float32), nodule.geometry)
     values = resample(image, grid, transform, fill=0.0)
-    threshold = float(_volume_threshold(values, wanted))
-    return (values >= threshold).astype(np.uint8), inside
+    return _keep_volume(values, wanted), inside
 
 
 def inside_fraction(nodule: Volume, grid: Geometry, transform: sitk.Transform) -> float:
@@ -149,13 +148,24 @@ def map_points(transform: sitk.Transform, points: NDArray[np.float64]) -> NDArra
     return mapped
 
 
-def _volume_threshold(values: NDArray[np.float32], wanted: int) -> np.float32:
-    """Find the threshold that leaves `wanted` voxels, not too far from one half."""
-    candidates = np.sort(values[values > THRESHOLD_RANGE[0]])[::-1]
-    if wanted < 1 or candidates.size == 0:
-        return np.float32(0.5)
-    kept = candidates[min(wanted, candidates.size) - 1]
-    return np.float32(np.clip(kept, *THRESHOLD_RANGE))
+def _keep_volume(values: NDArray[np.float32], wanted: int) -> NDArray[np.uint8]:
+    """Keep the `wanted` voxels of highest value, as far as the threshold's range allows.
+
+    Of equal values (where the two grids lie alike) those nearest the centre come first.
+    """
+    low, high = THRESHOLD_RANGE
+    flat = values.ravel()
+    candidates = np.flatnonzero(flat > low)
+    mask = np.zeros(flat.size, dtype=np.uint8)
+    if candidates.size:
+        index = np.stack(np.unravel_index(candidates, values.shape), axis=-1)
+        centre = np.average(index, axis=0, weights=flat[candidates])
+        away = np.round(np.linalg.norm(index - centre, axis=1), 3)
+        scattered = candidates * 2_654_435_761 % 2**32  # so that no side is favoured among equals
+        order = np.lexsort((scattered, away, -np.round(flat[candidates], 4)))
+        count = max(wanted, int((flat >= high).sum()))
+        mask[candidates[order[:count]]] = 1
+    return mask.reshape(values.shape)
 
 
 def _near(volume: Volume, grid: Geometry, transform: sitk.Transform) -> Volume:
