@@ -57,7 +57,7 @@ def sim(  # noqa: PLR0913, PLR0917  each option is an argument
     if study is None and resume is None:
         raise typer.BadParameter("give --study, or with --resume the folder of a run")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    from nognet_server.simulation.session import Request, run_session
+    from nognet_server.simulation.request import Request, plan_of
 
     request = Request(
         study=study,
@@ -67,7 +67,10 @@ def sim(  # noqa: PLR0913, PLR0917  each option is an argument
         as_json=as_json,
         verbose=verbose,
     )
-    sys.exit(run_session(request))
+    plan = plan_of(request)
+    from nognet_server.simulation.session import run_session
+
+    sys.exit(run_session(request, plan))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What `nognet-sim` does: check, prepare, simulate, report."""
+"""What `nognet-sim` does: prepare, simulate, report."""
 
 from __future__ import annotations
 
@@ -9,25 +9,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from nognet.config import SiteConfig, StudyConfig, load_site, load_study
+from nognet.config import SiteConfig
 from nognet.console import emit, say
 from nognet.data.prepare import prepare_site, prepared_or_prepare
 from nognet.data.store import PreparedSite
-from nognet.errors import INTERRUPTED_EXIT_CODE, ConfigError, ContractError, NognetError
+from nognet.errors import INTERRUPTED_EXIT_CODE, NognetError
 from nognet.report.html import build_report
 from nognet.report.metrics_file import read_metrics
 from nognet.report.tables import print_results
 from nognet.types import SPLITS
 from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import (
-    RunFolder,
-    existing_run_folder,
-    new_run_folder,
-    write_study,
-)
+from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import (
     SimulatedSite,
     SimulationStopped,
@@ -35,49 +29,35 @@ from nognet_server.simulation.engine import (
     load_client_app,
     simulate,
 )
+from nognet_server.simulation.request import Plan, Request
 
 _log = logging.getLogger("nognet.simulation")
 _POLL_S = 0.05
 _STATUS_EVERY_S = 5.0
 
 
-@dataclass(frozen=True)
-class Request:
-    """The command line."""
-
-    study: Path | None
-    sites: tuple[Path, ...]
-    resume: Path | None = None
-    workers: int | None = None
-    as_json: bool = False
-    verbose: bool = False
-
-
-def run_session(request: Request) -> int:
+def run_session(request: Request, plan: Plan) -> int:
     """Do what the command line asks for; give the exit code.
 
     Raises:
-        ConfigError: the study, a site, or both together are faulty.
         SiteDataError: a site's files can't be used.
-        FederationError: the run can't go on.
     """
-    study, folder = _study_of(request)
-    configs = _sites_of(request.sites, study)
-    for path, config in configs:
+    for path, config in plan.sites:
         _prepare(path, config)
+    folder = plan.resumed
     if folder is None:
-        folder = new_run_folder(study)
-        write_study(folder, study)
+        folder = new_run_folder(plan.study)
+        write_study(folder, plan.study)
     settings = RunSettings(
-        study=study,
+        study=plan.study,
         run_folder=folder.path,
-        resume=request.resume is not None,
-        closed_roster=len(configs),
+        resume=plan.resumed is not None,
+        closed_roster=len(plan.sites),
         poll_s=_POLL_S,
     )
     with _log_file(folder):
         try:
-            _simulate(configs, settings, request)
+            _simulate(plan.sites, settings, request)
         except SimulationStopped as err:
             _say_how_to_resume(folder, request)
             _leave_if_threads_work(err.threads_left, INTERRUPTED_EXIT_CODE)
@@ -89,46 +69,6 @@ def run_session(request: Request) -> int:
     _report(folder, as_json=request.as_json)
     _leave_if_threads_work(_sites_at_work(), 0)
     return 0
-
-
-def _study_of(request: Request) -> tuple[StudyConfig, RunFolder | None]:
-    """Read the study; on resume the run's own, unless another one is given to hold against it."""
-    folder = existing_run_folder(request.resume) if request.resume is not None else None
-    path = request.study if request.study is not None else folder.study if folder else None
-    if path is None:
-        raise ConfigError("no study: give --study, or --resume with the folder of a run")
-    return load_study(path), folder
-
-
-def _sites_of(paths: Sequence[Path], study: StudyConfig) -> list[tuple[Path, SiteConfig]]:
-    """Read all sites and check them together, before any work is done."""
-    configs = [(path, load_site(path)) for path in paths]
-    first: dict[str, Path] = {}
-    for path, config in configs:
-        if config.name in first:
-            raise ConfigError(
-                f"two sites are named '{config.name}': {first[config.name]} and {path}; names must "
-                "be unique"
-            )
-        first[config.name] = path
-        if config.roi != study.roi:
-            raise ContractError(
-                f"{path}: roi is {_roi_text(config)}, the study's is {_roi_text(study)}; both must "
-                "be the same",
-                code="roi",
-            )
-    needed = study.federation.minimum_sites
-    if len(configs) < needed:
-        raise ConfigError(
-            f"{len(configs)} site given, but federation.minimum_sites of the study is {needed}; "
-            "give more sites or lower it"
-        )
-    return sorted(configs, key=lambda item: item[1].name)
-
-
-def _roi_text(config: SiteConfig | StudyConfig) -> str:
-    low, high = config.roi.hu_window
-    return f"{config.roi.size_vox} voxels, {low:g} to {high:g} HU"
 
 
 def _prepare(path: Path, config: SiteConfig) -> PreparedSite:
