@@ -1,0 +1,109 @@
+"""The connection's causes, fatal refusals and the release of a stale lease."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import httpx
+import pytest
+from nognet_client.processes import flower_internals as flower
+from nognet_client.processes.link import Fatal, Link, _activate, _cause
+
+from nognet.supervision.events import EventPipe, EventWriter
+
+REQUEST = flower.ActivateNodeRequest()
+
+
+def no_leave() -> NoReturn:
+    raise SystemExit(12)
+
+
+def link(tmp_path: Path, descriptor: int | None = None) -> Link:
+    return Link(EventWriter(descriptor), tmp_path / "node-id", no_leave)
+
+
+def refusal(status: int, **headers: str) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "https://x")
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    response = httpx.Response(status, headers=named, request=request)
+    return httpx.HTTPStatusError("refused", request=request, response=response)
+
+
+def activation(
+    *outcomes: httpx.HTTPStatusError | int,
+) -> Callable[[flower.ActivateNodeRequest], flower.ActivateNodeResponse]:
+    left = list(outcomes)
+
+    def activate(_request: flower.ActivateNodeRequest) -> flower.ActivateNodeResponse:
+        outcome = left.pop(0)
+        if isinstance(outcome, int):
+            return flower.ActivateNodeResponse(node_id=outcome)
+        raise outcome
+
+    return activate
+
+
+def test_an_unregistered_key_is_fatal(tmp_path: Path) -> None:
+    activate = activation(refusal(412, x_nognet_reason="unregistered"))
+    with pytest.raises(Fatal, match="doesn't know this site's key"):
+        _activate(activate, lambda _r: None, REQUEST, link(tmp_path))
+
+
+def test_a_stale_lease_is_released_at_once(tmp_path: Path) -> None:
+    held = link(tmp_path)
+    held.node_id_file.write_text("7", encoding="ascii")
+    released: list[int] = []
+    activate = activation(refusal(412, x_nognet_reason="online"), 7)
+    response = _activate(activate, lambda r: released.append(r.node_id), REQUEST, held)
+    assert (response.node_id, released) == (7, [7])
+
+
+def test_a_lease_of_another_machine_is_waited_for(tmp_path: Path) -> None:
+    pipe = EventPipe()
+    waits: list[float] = []
+    online = refusal(412, x_nognet_reason="online")
+    held = link(tmp_path, pipe.write_end)
+    _activate(activation(online, online, 7), lambda _r: None, REQUEST, held, waits.append)
+    assert len(waits) == 2
+    assert [event.kind for event in pipe.drain()] == ["lease", "lease"]
+    pipe.close()
+
+
+def test_a_refused_signature_with_a_wrong_clock_names_the_clock(tmp_path: Path) -> None:
+    there = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=900)
+    date = there.strftime("%a, %d %b %Y %H:%M:%S GMT")
+    with pytest.raises(Fatal, match=r"differ by (899|900|901) s \(this one is ahead\)"):
+        _activate(activation(refusal(401, date=date)), lambda _r: None, REQUEST, link(tmp_path))
+    with pytest.raises(Fatal, match="signature") as refused:
+        _activate(activation(refusal(401)), lambda _r: None, REQUEST, link(tmp_path))
+    assert refused.value.code == "signature"
+
+
+def test_lost_and_found_are_told_once_each(tmp_path: Path) -> None:
+    pipe = EventPipe()
+    here = link(tmp_path, pipe.write_end)
+    here.reached()
+    here.reached()
+    here.missed(httpx.ConnectError("[Errno 111] Connection refused"))
+    here.missed(httpx.ReadTimeout("timed out"))
+    here.reached()
+    assert [event.kind for event in pipe.drain()] == ["connected", "lost", "connected"]
+    pipe.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (httpx.ConnectError("[Errno 111] Connection refused"), "connection refused"),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] ..."), "certificate is refused"),
+        (httpx.ReadTimeout("timed out"), "no answer in time"),
+        (httpx.ConnectError("Name or service not known"), "DNS"),
+        (httpx.ReadError("EOF"), "was cut"),
+        (refusal(503), "a proxy answers 503"),
+    ],
+)
+def test_the_likely_cause_is_named(error: httpx.HTTPError, words: str) -> None:
+    assert words in _cause(error)

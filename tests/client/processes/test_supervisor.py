@@ -1,0 +1,107 @@
+"""The site's status lines, and the wait for the coordinator."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nognet_client.processes.startup import check_link, wait_for_coordinator
+from nognet_client.processes.supervisor import SiteStatus, _quoted
+
+from nognet.config import ServerLinkConfig, SiteConfig
+from nognet.errors import ConfigError, ProvisionError
+from nognet.pki.handshake import Unreachable
+from nognet.supervision.children import StopRequest
+from nognet.supervision.events import Event
+
+LINK = ServerLinkConfig(address="nognet.example.org:9443", ca=Path("ca.crt"), key=Path("a.key"))
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What is logged under `nognet.client`."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("nognet.client")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield said
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def test_each_change_is_one_line(tmp_path: Path, lines: list[str]) -> None:
+    status = SiteStatus(tmp_path / "status.json", LINK.address)
+    lost = Event("lost", "connection refused: the server is down or restarting")
+    for event in (
+        Event("connected"),
+        Event("task", values={"task": "train", "round": 3}),
+        lost,
+        lost,
+        Event("connected"),
+        Event("task", values={"task": "query", "round": None}),
+    ):
+        status.on_event(event)
+    address = LINK.address
+    assert lines == [
+        f"connected to {address}; waiting for a round",
+        "training, round 3",
+        f"lost the coordinator {address}: {lost.text}; trying again",
+        f"reconnected to {address}; waiting for a round",
+        "joining a run",
+    ]
+    assert json.loads(status.path.read_text(encoding="utf-8"))["state"] == "working"
+
+
+def test_a_died_task_is_told_from_a_done_one(tmp_path: Path, lines: list[str]) -> None:
+    status = SiteStatus(tmp_path / "status.json", LINK.address)
+    values = {"task": "train", "round": 2}
+    status.on_event(Event("task-ended", values={**values, "code": 0}))
+    status.on_event(Event("task-ended", values={**values, "code": -9}))
+    assert "training, round 2: done in" in lines[0]
+    assert "DIED" in lines[1]
+    assert "SIGKILL" in lines[1]
+
+
+def test_waiting_tells_each_cause_once_and_ends_when_the_way_is_open(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [Unreachable("refused"), Unreachable("refused"), Unreachable("no answer"), None]
+    monkeypatch.setattr(StopRequest, "wait", lambda self, _seconds: self.requested)
+    assert wait_for_coordinator(LINK, StopRequest(), probe=lambda *_: answers.pop(0))
+    assert [line.rpartition(": ")[2] for line in lines] == ["refused", "no answer"]
+
+
+def test_waiting_ends_with_a_stop_request() -> None:
+    assert not wait_for_coordinator(LINK, StopRequest(requested=True))
+
+
+def test_a_refused_certificate_ends_the_wait() -> None:
+    def probe(*_: object) -> None:
+        raise ProvisionError("not signed", code="wrong-ca")
+
+    with pytest.raises(ProvisionError):
+        wait_for_coordinator(LINK, StopRequest(), probe=probe)
+
+
+def test_a_site_without_a_server_is_told_what_is_missing() -> None:
+    with pytest.raises(ConfigError, match=r"server\.address"):
+        check_link(SiteConfig(name="hospital_a", studies=Path("studies.csv")))
+
+
+@pytest.mark.parametrize("name", ["site.yaml", "my site.yaml", "it's.yaml", 'a"b.yaml', "ä\\b"])
+def test_flower_reads_the_quoted_path_back(name: str) -> None:
+    from flwr.common.config import parse_config_args
+
+    path = Path("/data") / name
+    assert parse_config_args([f"site-config={_quoted(path)}"]) == {"site-config": str(path)}
+
+
+def test_a_path_with_both_quotes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="quotes"):
+        _quoted(Path("/a'b\"c"))
