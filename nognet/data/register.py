@@ -32,7 +32,7 @@ AIR_HU = -1000.0
 DENSE_HU = 200.0
 MIN_OVERLAP = 0.5
 """A position counts in the coarse search when so much of the template lies in the field of view."""
-SAMPLES = 4_000
+SAMPLES = 6_000
 SAMPLING_SEED = 1729
 MAX_STEPS = 60
 
