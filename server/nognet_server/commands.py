@@ -69,19 +69,19 @@ def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) ->
             coordinator, study, folder, resume=resume is not None, log_format=log_format
         )
     if outcome.exit_code == 0:
-        _print_result(folder)
+        _report(folder)
     else:
         say(f"nognet: {outcome.message}")
     return outcome.exit_code
 
 
-def _print_result(folder: RunFolder) -> None:
+def _report(folder: RunFolder) -> None:
+    from nognet.report.html import build_report
     from nognet.report.metrics_file import read_metrics
-    from nognet.report.summary import result_sentence, training_sentence
+    from nognet.report.tables import print_results
 
-    metrics = read_metrics(folder.metrics)
-    emit(training_sentence(metrics))
-    emit(result_sentence(metrics))
+    print_results(read_metrics(folder.metrics))
+    say(f"nognet: {build_report(folder.path)}")
 
 
 def main() -> None:

@@ -65,8 +65,10 @@ def test_every_site_took_part_in_every_round(completed: Completed) -> None:
 
 
 def test_the_result_is_printed_at_the_end(completed: Completed) -> None:
-    assert "hospital_a" in "\n".join(completed.server.output.splitlines()[-12:])
+    result = completed.server.output.partition("evaluate on test: ")[2]
+    assert all(word in result for word in ("PSNR", "DSC", "hospital_a", "hospital_b"))
     assert completed.folder.model.is_file()
+    assert completed.folder.report.is_file()
 
 
 def test_the_server_leaves_no_process_behind(completed: Completed) -> None:

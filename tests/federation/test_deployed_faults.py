@@ -14,10 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flwr.proto.control_pb2 import ListNodesRequest
+from nognet_server.processes.control import Control, RegistrationChange
 from nognet_server.run_folder import RunFolder
 
+from nognet.errors import ProvisionError
 from nognet.pki.authority import create_coordinator
-from nognet.pki.site_keys import create_site_key
+from nognet.pki.site_keys import create_site_key, read_public_key, registered_sites
 from tests.builders.deployment import (
     Deployment,
     Running,
@@ -143,19 +146,39 @@ def test_a_key_that_signs_well_but_is_not_registered_gets_401_for_tasks(waiting:
 
 
 def test_the_control_api_wants_the_token(waiting: Waiting) -> None:
-    from flwr.proto.control_pb2 import ListNodesRequest
-    from nognet_server.processes.control import Control
-
     state = waiting.deployment.folder / "coordinator" / "server-state"
     address, ca = waiting.private.removeprefix("https://"), state / "loopback" / "ca.crt"
     right = Control(address, ca, (state / "control.token").read_text(encoding="ascii"))
-    assert len(right._client.ListNodes(ListNodesRequest()).nodes_info) == 2
+    assert len(right._client.ListNodes(ListNodesRequest()).nodes_info) >= 2
     right.close()
     wrong = Control(address, ca, base64.b64encode(b"guess").decode())
     with pytest.raises(httpx.HTTPStatusError) as refused:
         wrong._client.ListNodes(ListNodesRequest())
     wrong.close()
     assert refused.value.response.status_code == 401
+
+
+def test_a_withdrawn_key_is_locked_out_for_good_and_a_new_one_comes_in(
+    waiting: Waiting, tmp_path: Path
+) -> None:
+    state = waiting.deployment.folder / "coordinator" / "server-state"
+    control = Control(
+        waiting.private.removeprefix("https://"),
+        state / "loopback" / "ca.crt",
+        (state / "control.token").read_text(encoding="ascii"),
+    )
+    sites = registered_sites(waiting.deployment.folder / "coordinator" / "pki" / "sites")
+    try:
+        assert control.register_sites(sites) == RegistrationChange((), ())
+        assert control.register_sites(sites[:1]) == RegistrationChange((), ("hospital_b",))
+        assert control.register_sites(sites[:1]) == RegistrationChange((), ())
+        with pytest.raises(ProvisionError, match="a withdrawn key stays locked out"):
+            control.register_sites(sites)
+        new = read_public_key(create_site_key("hospital_b", tmp_path)[1])
+        change = control.register_sites((sites[0], new))
+        assert change == RegistrationChange(("hospital_b",), ())
+    finally:
+        control.close()
 
 
 def test_no_secret_is_on_a_command_line(waiting: Waiting) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from flwr.app import UserConfigValue
 
-from nognet.errors import FederationError
+from nognet.errors import FederationError, ProvisionError
 from nognet.pki.site_keys import RegisteredSite
 from nognet_server.processes import flower_internals as flower
 from nognet_server.processes.bundle import thin_bundle
@@ -85,17 +85,40 @@ class Control:
         return response.is_success
 
     def register_sites(self, sites: Sequence[RegisteredSite]) -> RegistrationChange:
-        """Make SuperLink's register equal to `sites`: new keys in, withdrawn ones out."""
+        """Make SuperLink's register equal to `sites`: new keys in, withdrawn ones out.
+
+        Raises:
+            ProvisionError: a key was withdrawn before; that is for good.
+        """
         wanted = {(site.name, site.pem) for site in sites}
         nodes = self._client.ListNodes(flower.ListNodesRequest()).nodes_info
-        known = {(node.name, node.public_key.strip() + b"\n"): node.node_id for node in nodes}
+        known = {
+            (node.name, node.public_key.strip() + b"\n"): node.node_id
+            for node in nodes
+            if node.status != flower.NodeStatus.UNREGISTERED
+        }
         removed = sorted(known.keys() - wanted)
         for key in removed:
             self._client.UnregisterNode(flower.UnregisterNodeRequest(node_id=known[key]))
         added = sorted(wanted - known.keys())
         for name, pem in added:
-            self._client.RegisterNode(flower.RegisterNodeRequest(public_key=pem, name=name))
+            self._register(name, pem)
         return RegistrationChange(tuple(n for n, _ in added), tuple(n for n, _ in removed))
+
+    def _register(self, name: str, pem: bytes) -> None:
+        request = flower.RegisterNodeRequest(public_key=pem, name=name)
+        try:
+            self._client.RegisterNode(request)
+        except httpx.HTTPStatusError as err:
+            refusal = flower.FlowerError.from_json(err.response.text)
+            if refusal is None or refusal.code != flower.ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+                raise
+            raise ProvisionError(
+                f"the key of '{name}' was withdrawn or had another name before, and a withdrawn "
+                "key stays locked out; the site makes a new one (nognet provision site), which is "
+                "registered with --replace",
+                code="withdrawn-key",
+            ) from err
 
     def start_run(self, run_config: Mapping[str, UserConfigValue]) -> int:
         """Submit a run of the installed apps; return its number.

@@ -21,8 +21,9 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.auth.typing import AccountInfo
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, TaskType
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, NodeStatus, TaskType
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.http_logging import get_uvicorn_log_config
 from flwr.supercore.inflatable import inflatable_utils
@@ -90,11 +91,14 @@ __all__ = [
     "PUBLIC_ROUTES",
     "AccountInfo",
     "AcquireTaskRequest",
+    "ApiErrorCode",
     "ControlAuthnPlugin",
     "ControlHttpClient",
     "Fab",
+    "FlowerError",
     "ListNodesRequest",
     "ListRunsRequest",
+    "NodeStatus",
     "ProtobufCall",
     "ProtobufRequestContext",
     "RegisterNodeRequest",
