@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -68,12 +69,27 @@ def phantom(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes th
                 overwrite=force,
                 progress=progress,
             )
+    _write_open_keys(summaries, seed)
     if as_json:
         sites_written = [{**asdict(s), "folder": str(s.folder)} for s in summaries]
         emit(json.dumps({"out": str(out), "seed": seed, "sites": sites_written}, indent=2))
         return
     _print_table(summaries)
     say(f"written to {out}; synthetic, no patient is in it")
+
+
+def _write_open_keys(summaries: Sequence[SiteSummary], seed: int) -> None:
+    """Give each phantom site a key of pseudonyms that follows from the seed.
+
+    A hospital's key is random and secret. A phantom has nothing to hide, and with an open key its
+    pseudonyms, hence its split, are the same wherever the same seed is used.
+    """
+    from nognet.data.pseudonym import KEY_BYTES, write_key
+
+    for summary in summaries:
+        text = f"phantom:{seed}:{summary.folder.name}"
+        key = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest()
+        write_key(summary.folder / "state", key)
 
 
 def _write_roi_sites(

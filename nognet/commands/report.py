@@ -16,15 +16,22 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; by default report.html in the run folder.")
     ] = None,
+    site: Annotated[
+        list[Path] | None,
+        typer.Option(help="A site.yaml on this machine: draw cases of it. The page stays here."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Build report.html from a run's metrics.json and print the results (also of a running run)."""
+    """Build report.html from a run's metrics.json and print the results (also of a running run).
+
+    With --site a hospital draws its own test nodules as the run's model predicts them.
+    """
     from nognet.report.html import build_report
     from nognet.report.metrics_file import read_metrics
     from nognet.report.tables import plain_text, print_results
 
     metrics = read_metrics(run)
-    path = build_report(run, out=out)
+    path = build_report(run, _local_cases(run, site or []), out=out)
     if as_json:
         emit(json.dumps(_outcome(metrics, path), indent=2, allow_nan=False))
         return
@@ -35,6 +42,19 @@ def report(
     else:
         emit(plain_text(metrics))
     say(f"report written to {path}")
+
+
+def _local_cases(run: Path, sites: list[Path]) -> list[Any]:
+    from nognet.config import load_site
+    from nognet.data.prepare import prepared_or_prepare
+    from nognet.report.site_cases import cases_of_site
+
+    configs = [load_site(path) for path in sites]
+    return [
+        case
+        for config in configs
+        for case in cases_of_site(run / "model.nognet", config, prepared_or_prepare(config))
+    ]
 
 
 def _outcome(metrics: Any, path: Path) -> dict[str, Any]:  # noqa: ANN401  imported late

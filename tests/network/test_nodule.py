@@ -18,12 +18,12 @@ from nognet.network.warp import folded_fraction, voxel_positions, warp
 SIZE = (32, 32, 32)
 
 
-def ball(
-    radius_vox: float, centre: tuple[float, float, float] = (15.5, 15.5, 15.5)
-) -> torch.Tensor:
-    offset = (
-        voxel_positions(SIZE, torch.device("cpu")) - torch.tensor(centre)[None, :, None, None, None]
-    )
+MIDDLE = (15.5, 15.5, 15.5)
+
+
+def ball(radius_vox: float, centre: tuple[float, float, float] = MIDDLE) -> torch.Tensor:
+    middle = torch.tensor(centre)[None, :, None, None, None]
+    offset = voxel_positions(SIZE, torch.device("cpu")) - middle
     return (offset.square().sum(1, keepdim=True).sqrt() <= radius_vox).float()
 
 
