@@ -15,18 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from nognet.config import RoiConfig
 from nognet.data.store import write_store
-from nognet.phantom.roi import make_roi_pairs
 from nognet.pki.authority import create_coordinator
 from nognet.pki.site_keys import create_site_key, register_site
 from nognet.types import Split
+from tests.builders.federation import ROI, roi_pair
 
-ROI = RoiConfig(size_vox=32)
 SEED = 11
-SPLITS: tuple[Split, ...] = ("train", "train", "validation", "test")
+SPLITS: tuple[Split, ...] = ("train",) * 3 + ("validation",) * 2 + ("test",) * 2
 
 
 def free_ports(count: int) -> list[int]:
@@ -53,10 +52,11 @@ def tiny_study(**changes: Any) -> dict[str, Any]:
 
 
 def write_tiny_store(folder: Path, number: int) -> None:
-    """Write the prepared pairs of one site: four patients, two of them to train on."""
-    pairs = make_roi_pairs(len(SPLITS), seed=SEED, site=number, roi=ROI)
-    patients = sorted({pair.patient_id for pair in pairs})
-    write_store(folder, pairs, dict(zip(patients, SPLITS, strict=True)), roi=ROI)
+    """Write the prepared pairs of one site: seven patients with a growing ball each."""
+    rng = np.random.default_rng((SEED, number))
+    pairs = [roi_pair(patient, rng) for patient in range(len(SPLITS))]
+    splits = {pair.patient_id: split for pair, split in zip(pairs, SPLITS, strict=True)}
+    write_store(folder, pairs, splits, roi=ROI)
 
 
 @dataclass
