@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -294,21 +293,3 @@ def test_bytes_and_seconds_of_every_site_are_measured(tmp_path: Path) -> None:
     assert payload < train.bytes_up < payload + 1000
     assert train.round_trip_seconds is not None
     assert train.round_trip_seconds > 0
-
-
-def test_a_tiny_seeded_run_gives_the_stored_figures(tmp_path: Path) -> None:
-    """Golden: figures to a tolerance, since bits differ between processors."""
-    study = make_study(tmp_path)
-    sites = [make_site(tmp_path, name) for name in ("site_a", "site_b")]
-    metrics = read_metrics(run(study, sites).path)
-    golden = json.loads((Path(__file__).parent / "golden_tiny_run.json").read_text())
-    assert metrics.final is not None
-    found = {
-        f"{site}|{predictor}|{metric}": figure.mean
-        for site, entry in metrics.final.sites.items()
-        for predictor, figures in entry.test.items()
-        for metric, figure in figures.items()
-    }
-    assert found.keys() == golden.keys()
-    for key, value in golden.items():
-        assert found[key] == pytest.approx(value, rel=2e-3, abs=2e-4), key
