@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 import nognet
-from nognet.commands import check, config, phantom, prepare, privacy, provision, report
+from nognet.commands import (
+    check,
+    config,
+    phantom,
+    prepare,
+    privacy,
+    provision,
+    report,
+    train,
+)
 from nognet.console import LogFormat, emit, run_guarded, set_up_logging
 
 app = typer.Typer(
@@ -23,6 +32,7 @@ app.command(name="report")(report.report)
 app.command(name="prepare")(prepare.prepare)
 app.command(name="check")(check.check)
 app.command(name="phantom")(phantom.phantom)
+app.command(name="train")(train.train)
 
 
 def _print_version(wanted: bool) -> None:
