@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nognet.config import FedProxConfig, PrivacyConfig, SiteConfig, StudyConfig, TrainingConfig
+from nognet.data.store import PreparedSite
+from nognet.errors import PrivacyBudgetError, PrivacyError, TrainingError, WireError
+from nognet.fit.private import read_history
+from nognet.fit.train import RoundOutcome, learning_rate, train_round
+from nognet.fit.weights import Weights, initial_weights
+from tests.builders.federation import make_site, make_study, opened
+
+Opened = tuple[SiteConfig, PreparedSite]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Opened:
+    return opened(make_site(tmp_path / "alpha", "alpha"))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyConfig:
+    return make_study(tmp_path)
+
+
+def _round(study: StudyConfig, site: Opened, weights: Weights, number: int = 1) -> RoundOutcome:
+    return train_round(study, *site, weights, round_number=number)
+
+
+def _distance(one: Weights, two: Weights) -> float:
+    return sum(float((one[name] - two[name]).square().sum()) for name in one) ** 0.5
+
+
+def test_the_same_arguments_give_the_same_bits(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    one, two = (_round(study, site, weights) for _ in range(2))
+    assert all(torch.equal(one.weights[name], two.weights[name]) for name in weights)
+    assert one.mean_loss == two.mean_loss
+
+
+def test_a_round_leaves_the_weights_it_was_given(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    before = {name: tensor.clone() for name, tensor in weights.items()}
+    outcome = _round(study, site, weights)
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+    assert _distance(outcome.weights, weights) > 0
+
+
+def test_rounds_and_seeds_draw_other_samples(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    first = _round(study, site, weights)
+    assert _distance(first.weights, _round(study, site, weights, 2).weights) > 0
+    other = site[0].model_copy(update={"seed": 99}), site[1]
+    assert _distance(first.weights, _round(study, other, weights).weights) > 0
+
+
+def test_training_draws_nothing_from_global_generators(study: StudyConfig, site: Opened) -> None:
+    state = torch.random.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002  the global one is what is watched
+    _round(study, site, initial_weights(study.network, study.seed))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002  see above
+
+
+def test_the_outcome_counts_pairs_patients_and_steps(study: StudyConfig, site: Opened) -> None:
+    seen: list[tuple[int, int]] = []
+    outcome = train_round(
+        study,
+        *site,
+        initial_weights(study.network, study.seed),
+        round_number=1,
+        progress=lambda step, of, _: seen.append((step, of)),
+    )
+    counts = site[1].counts()["train"]
+    assert (outcome.n_pairs, outcome.n_patients) == (counts["pairs"], counts["patients"])
+    assert outcome.steps == study.training.steps_per_round
+    assert seen == [(step + 1, outcome.steps) for step in range(outcome.steps)]
+    assert outcome.epsilon is None
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss(tmp_path: Path, site: Opened) -> None:
+    training = TrainingConfig(steps_per_round=15, batch_size=2, learning_rate=3e-3)
+    study = make_study(tmp_path / "longer").model_copy(update={"training": training})
+    weights = initial_weights(study.network, study.seed)
+    losses = []
+    for number in range(1, 4):
+        outcome = _round(study, site, weights, number)
+        weights = outcome.weights
+        losses.append(outcome.mean_loss)
+    assert losses[2] < losses[0]
+
+
+def test_fedprox_holds_the_weights_nearer_to_the_global_ones(
+    study: StudyConfig, site: Opened
+) -> None:
+    weights = initial_weights(study.network, study.seed)
+    free = study.model_copy(update={"strategy": FedProxConfig(name="fedprox", proximal_mu=0.0)})
+    held = study.model_copy(update={"strategy": FedProxConfig(name="fedprox", proximal_mu=1e4)})
+    plain = _round(study, site, weights)
+    assert _distance(_round(free, site, weights).weights, plain.weights) == 0
+    near = _distance(_round(held, site, weights).weights, weights)
+    assert near < _distance(plain.weights, weights)
+
+
+def test_a_site_without_training_pairs_is_told_so(
+    study: StudyConfig, site: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PreparedSite, "pairs", lambda _self, _split: [])
+    with pytest.raises(TrainingError, match="alpha: no training pairs") as caught:
+        _round(study, site, initial_weights(study.network, study.seed))
+    assert caught.value.public_code == "TrainingError:no-pairs"
+
+
+def test_a_loss_that_is_not_finite_names_the_pairs(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    spoilt = {name: torch.full_like(tensor, torch.inf) for name, tensor in weights.items()}
+    ids = {pair.pair_id for pair in site[1].pairs("train")}
+    with pytest.raises(TrainingError, match="not finite") as caught:
+        _round(study, site, spoilt)
+    assert any(pair_id in str(caught.value) for pair_id in ids)
+
+
+def test_weights_of_another_architecture_are_refused(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    first = next(iter(weights))
+    with pytest.raises(WireError, match=first):
+        _round(study, site, {**weights, first: torch.zeros(1)})
+
+
+def test_the_learning_rate_warms_up_in_a_round_and_falls_over_the_rounds() -> None:
+    training = TrainingConfig(learning_rate=1e-2, warmup_steps=4, final_learning_rate_fraction=0.1)
+
+    def rate(step: int, round_number: int) -> float:
+        return learning_rate(training, step=step, round_number=round_number, rounds=5)
+
+    assert [rate(step, 1) for step in range(5)] == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
+    peaks = [rate(10, number) for number in range(1, 6)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert peaks[-1] == pytest.approx(1e-3)
+
+
+def _private(study: StudyConfig, **changes: float) -> StudyConfig:
+    values = {"noise_multiplier": 1.0, "clip_norm": 1.0, "delta": 1e-2, **changes}
+    return study.model_copy(update={"privacy": PrivacyConfig(**values)})
+
+
+def test_a_private_round_spends_epsilon_and_keeps_its_loss_to_itself(
+    study: StudyConfig, site: Opened
+) -> None:
+    private = _private(study)
+    weights = initial_weights(study.network, study.seed)
+    first = _round(private, site, weights)
+    second = _round(private, site, first.weights, 2)
+    assert first.mean_loss is None
+    assert first.epsilon is not None
+    assert second.epsilon is not None
+    assert 0 < first.epsilon < second.epsilon
+    assert first.delta == 1e-2
+    assert read_history(site[0]).steps == 2 * study.training.steps_per_round
+
+
+def test_the_site_can_ask_for_privacy_that_the_study_does_not(
+    study: StudyConfig, site: Opened
+) -> None:
+    own = PrivacyConfig(noise_multiplier=2.0, delta=1e-2)
+    config = site[0].model_copy(update={"privacy": own})
+    weights = initial_weights(study.network, study.seed)
+    outcome = _round(study, (config, site[1]), weights)
+    assert outcome.epsilon == pytest.approx(read_history(config).epsilon(1e-2))
+
+
+def test_what_is_spent_is_recorded_before_the_first_step(
+    study: StudyConfig, site: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PowerCut(Exception):  # noqa: N818  it stands for one
+        pass
+
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    monkeypatch.setattr("nognet.fit.private.PrivateSteps.noised_gradient", cut)
+    private = _private(study)
+    with pytest.raises(PowerCut):
+        _round(private, site, initial_weights(study.network, study.seed))
+    assert read_history(site[0]).steps == study.training.steps_per_round
+
+
+def test_a_round_over_the_budget_is_refused_and_costs_nothing(
+    study: StudyConfig, site: Opened
+) -> None:
+    private = _private(study, max_epsilon=1e-3)
+    with pytest.raises(PrivacyBudgetError, match="refused before it trains"):
+        _round(private, site, initial_weights(study.network, study.seed))
+    assert read_history(site[0]).steps == 0
+
+
+def test_a_delta_too_large_for_so_few_patients_is_refused(study: StudyConfig, site: Opened) -> None:
+    with pytest.raises(PrivacyError, match="must be below"):
+        _round(_private(study, delta=0.4), site, initial_weights(study.network, study.seed))
+
+
+def test_two_private_rounds_never_draw_the_same_noise(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    private = _private(study)
+    one, two = (_round(private, site, weights) for _ in range(2))
+    assert _distance(one.weights, two.weights) > 0
+
+
+def test_outcomes_are_values() -> None:
+    outcome = RoundOutcome({}, 1, 1, 1, 0.5, 1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        outcome.steps = 2  # type: ignore[misc]  # that it can't be is the point
