@@ -18,6 +18,7 @@ from nognet.data.store import PreparedSite
 from nognet.errors import INTERRUPTED_EXIT_CODE, NognetError
 from nognet.report.html import build_report
 from nognet.report.metrics_file import read_metrics
+from nognet.report.site_cases import cases_of_site
 from nognet.report.tables import print_results
 from nognet.types import SPLITS
 from nognet_server.run_config import RunSettings
@@ -66,7 +67,7 @@ def run_session(request: Request, plan: Plan) -> int:
             say(f"nognet: {err}")
             _leave_if_threads_work(_sites_at_work(), err.exit_code)
             return err.exit_code
-    _report(folder, as_json=request.as_json)
+    _report(folder, plan.sites, as_json=request.as_json)
     _leave_if_threads_work(_sites_at_work(), 0)
     return 0
 
@@ -104,12 +105,17 @@ def _simulate(
     simulate(app, load_client_app(), sites, settings, workers=workers)
 
 
-def _report(folder: RunFolder, *, as_json: bool) -> None:
+def _report(folder: RunFolder, sites: Sequence[tuple[Path, SiteConfig]], *, as_json: bool) -> None:
     if as_json:
         emit(folder.metrics.read_text(encoding="utf-8").rstrip())
     else:
         print_results(read_metrics(folder.metrics))
-    report = build_report(folder.path)
+    cases = [
+        case
+        for _, config in sites
+        for case in cases_of_site(folder.model, config, prepared_or_prepare(config))
+    ]
+    report = build_report(folder.path, cases)
     _log.info("report: %s", report)
 
 
