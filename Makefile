@@ -53,6 +53,10 @@ test-real: $(READY_DEV) ## tests on real CT in $$NOGNET_REAL_DATA (default ../sh
 bench: $(READY_DEV) ## time and memory of the steps of the way; figures for docs/benchmarks.md
 	$(RUN)/nognet benchmark step
 
+golden: $(READY_DEV) ## write the figures of the golden runs anew; look at the diff before committing
+	$(RUN)/python -m pytest -q --regenerate-golden tests/federation/test_simulation_command.py -k stored_figures
+	git diff --stat -- tests
+
 docs: $(READY) ## the JSON Schemas of the configuration files, into docs/schema
 	mkdir -p docs/schema
 	$(RUN)/nognet config schema study > docs/schema/study.json

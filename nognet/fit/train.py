@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,13 +15,15 @@ from nognet.config import PrivacyConfig, SiteConfig, StudyConfig, TrainingConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import TrainingError
 from nognet.fit.device import autocast, cpu_threads, resolve_device
-from nognet.fit.private import PrivateRound, train_privately
 from nognet.fit.tensors import augment, sample_order, stack_pairs
 from nognet.fit.weights import Weights, network_with, weights_of
 from nognet.network import Batch, MTNoGNet, total_loss
 from nognet.privacy.policy import stricter
 from nognet.randomness import torch_generator
 from nognet.types import RoiPair
+
+if TYPE_CHECKING:
+    from nognet.fit.private import PrivateRound
 
 Progress = Callable[[int, int, float], None]
 
@@ -175,6 +178,8 @@ class _Round:
 
     def train_with(self, privacy: PrivacyConfig, pairs: Sequence[RoiPair]) -> PrivateRound:
         """Take the round's steps under DP-SGD."""
+        from nognet.fit.private import train_privately  # late: Opacus takes 2 s to import
+
         everything = stack_pairs(pairs)
 
         def loss_of(index: int) -> Tensor:

@@ -135,7 +135,7 @@ class Thorax:
         shape = pleura.shape
         flat = [np.broadcast_to(values, shape).reshape(-1) for values in (x, y, z)]
         pleura = pleura.reshape(-1)
-        image = np.empty(pleura.size, dtype=np.float32)
+        image = np.zeros(pleura.size, dtype=np.float32)
         outside = np.flatnonzero(pleura > -edge_mm)
         image[outside] = self._wall(*(values[outside] for values in flat), edge_mm=edge_mm)
         inside = np.flatnonzero(pleura < edge_mm)
