@@ -11,6 +11,7 @@ from nognet.commands import (
     check,
     config,
     phantom,
+    predict,
     prepare,
     privacy,
     provision,
@@ -33,6 +34,7 @@ app.command(name="prepare")(prepare.prepare)
 app.command(name="check")(check.check)
 app.command(name="phantom")(phantom.phantom)
 app.command(name="train")(train.train)
+app.command(name="predict")(predict.predict)
 
 
 def _print_version(wanted: bool) -> None:

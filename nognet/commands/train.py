@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nognet.config import SiteConfig, StudyConfig
     from nognet.data.store import PreparedSite
     from nognet.fit.alone import BestRound, LocalRound
-    from nognet.report.metrics_file import RunMetrics
+    from nognet.report.metrics_file import RunMetrics, RunStatus
 
 TELL_EVERY_S = 5.0
 
@@ -80,7 +80,7 @@ def _train(out: Path, study: StudyConfig, site: SiteConfig, prepared: PreparedSi
         say(f"test of round {best.number}'s weights")
         test = evaluate_local(study, site, prepared, best.weights, split="test")
     except (NognetError, KeyboardInterrupt) as err:
-        status = "failed" if isinstance(err, NognetError) else "interrupted"
+        status: RunStatus = "failed" if isinstance(err, NognetError) else "interrupted"
         done = recorder.run
         write_metrics(out / METRICS_FILE_NAME, done.metrics(status, time.monotonic() - started))
         if done.rounds:
