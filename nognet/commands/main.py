@@ -8,6 +8,7 @@ import typer
 
 import nognet
 from nognet.commands import (
+    benchmark,
     check,
     config,
     phantom,
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated training of MT-NoGNet on longitudinal chest CT. Not a medical device.",
 )
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(config.app, name="config")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(provision.app, name="provision")

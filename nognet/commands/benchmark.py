@@ -1,0 +1,119 @@
+"""`nognet benchmark`: what the steps of the way cost on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nognet.console import emit, say
+
+if TYPE_CHECKING:
+    from nognet.fit.step_cost import StepCost, StepPlan
+
+app = typer.Typer(no_args_is_help=True, help="Time and memory of training on this machine.")
+
+
+class Device(StrEnum):
+    """Where to measure."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `step` a subcommand while it is the only one."""
+
+
+@app.command()
+def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them by name
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")] = (
+        Device.auto
+    ),
+    roi: Annotated[int, typer.Option(help="Edge of the ROI in voxels: 32, 48, 64 ...")] = 48,
+    width: Annotated[int, typer.Option(help="network.width: 4, 8, 12 ...")] = 8,
+    batch: Annotated[int, typer.Option(min=1, max=64, help="training.batch_size.")] = 4,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Blocks of five steps.")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default torch's own number.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure our training step against a bare loop, and against what the machine can do.
+
+    Both loops take turns in one process, so that the ratio holds on a busy machine too.
+    """
+    from pydantic import ValidationError
+
+    from nognet.config import NetworkConfig, RoiConfig
+    from nognet.fit.step_cost import StepPlan, device_to_measure, measure_step
+
+    try:
+        RoiConfig(size_vox=roi)
+        NetworkConfig(width=width)
+    except ValidationError as err:
+        fault = err.errors()[0]
+        raise typer.BadParameter(f"{fault['loc'][0]}: {fault['msg']}") from err
+    plan = StepPlan(roi, width, batch, repeats, threads)
+    where = device_to_measure(device.value)
+    if where is None:
+        _say_there_is_no_gpu(plan, as_json=as_json)
+        return
+    say(f"measuring on {where}: ROI {roi}, width {width}, batch {batch} ...")
+    cost = measure_step(plan, where)
+    if as_json:
+        emit(json.dumps(_as_json(plan, cost), indent=2, allow_nan=False))
+        return
+    for line in _lines(cost):
+        emit(line)
+
+
+def _say_there_is_no_gpu(plan: StepPlan, *, as_json: bool) -> None:
+    import torch
+
+    reason = f"torch {torch.__version__} finds no CUDA device here"
+    if as_json:
+        emit(json.dumps({"plan": asdict(plan), "measured": None, "reason": reason}, indent=2))
+    else:
+        emit(f"not measured: {reason}")
+
+
+def _as_json(plan: StepPlan, cost: StepCost) -> dict[str, Any]:
+    import torch
+
+    return {
+        "plan": asdict(plan),
+        "measured": asdict(cost),
+        "torch": torch.__version__,
+        "load_average": _load(),
+    }
+
+
+def _load() -> float | None:
+    import os
+
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _lines(cost: StepCost) -> Iterator[str]:
+    import torch
+
+    low, high = cost.ratio_range
+    yield f"device               {cost.device}, {cost.threads} threads, torch {torch.__version__}"
+    yield f"load average         {_load()}"
+    yield f"parameters           {cost.parameters}"
+    yield f"training step        {1e3 * cost.sample_s:.1f} ms a sample"
+    yield f"bare loop            {1e3 * cost.bare_sample_s:.1f} ms a sample"
+    yield f"ratio                {cost.ratio:.3f} (from {low:.3f} to {high:.3f})"
+    yield f"prediction           {1e3 * cost.predict_pair_s:.1f} ms a pair"
+    yield f"evaluation           {1e3 * cost.evaluate_pair_s:.1f} ms a pair (3 predictors, metrics)"
+    yield f"peak memory          {cost.peak_mib:.0f} MiB ({cost.before_mib:.0f} before the step)"
+    yield f"work of a step       {cost.step_gflop:.2f} GFLOP"
+    yield f"conv3d peak          {cost.conv_peak_gflops:.1f} GFLOP/s"
+    yield f"share of the peak    {100 * cost.share_of_peak:.0f} %"

@@ -1,0 +1,289 @@
+"""What a training step costs: against a bare loop, against the machine's own peak, in memory.
+
+Ours and the bare loop run in turns in one process, so that whatever else the machine does falls on
+both: trust the ratio before the seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nognet.config import NetworkConfig, RoiConfig, SiteConfig, StudyConfig, TrainingConfig
+from nognet.data.store import PreparedSite, write_store
+from nognet.fit.device import cpu_threads, resolve_device
+from nognet.fit.evaluate import evaluate_pairs
+from nognet.fit.predictors import (
+    copy_baseline,
+    isotropic_growth,
+    median_growth,
+    network_predictor,
+)
+from nognet.fit.tensors import stack_pairs
+from nognet.fit.train import train_round
+from nognet.fit.weights import Weights, initial_weights, network_with
+from nognet.network import total_loss
+from nognet.phantom.roi import make_roi_pairs
+from nognet.types import RoiPair, Split
+
+_STEPS = 5
+_CONV_SHAPES = ((4, 32, 24), (4, 64, 12), (2, 64, 24), (4, 128, 12))
+"""Batch, channels in and out, edge: 3 x 3 x 3 convolutions like those of a wide network."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What is measured.
+
+    Attributes:
+        roi_size_vox: Edge of the ROI.
+        width: Of the network.
+        batch_size: Samples a step.
+        repeats: Blocks of steps of each kind, after one to warm up.
+        threads: CPU threads; None leaves torch's number.
+    """
+
+    roi_size_vox: int = 48
+    width: int = 8
+    batch_size: int = 4
+    repeats: int = 5
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What was measured; seconds are medians, the peak is the best of several.
+
+    Attributes:
+        device: As torch names it.
+        threads: CPU threads in use.
+        parameters: Of the network.
+        sample_s: Our training step (augmentation, loss, clipping, AdamW, checks), a sample.
+        bare_sample_s: Network, loss, gradient and AdamW alone, a sample.
+        ratio: Median over the blocks of ours over bare.
+        ratio_range: Smallest and largest of these.
+        predict_pair_s: The network's prediction, a pair.
+        evaluate_pair_s: Network and both baselines with all metrics, a pair.
+        peak_mib: Largest resident memory of the process in our round; of the GPU on CUDA.
+        before_mib: The same before the first step.
+        step_gflop: Convolutions and matrix products of a step, forward and backward.
+        conv_peak_gflops: GFLOP/s of the fastest of a few plain convolutions here.
+        share_of_peak: What our step reaches of it.
+    """
+
+    device: str
+    threads: int
+    parameters: int
+    sample_s: float
+    bare_sample_s: float
+    ratio: float
+    ratio_range: tuple[float, float]
+    predict_pair_s: float
+    evaluate_pair_s: float
+    peak_mib: float
+    before_mib: float
+    step_gflop: float
+    conv_peak_gflops: float
+    share_of_peak: float
+
+
+def measure_step(plan: StepPlan, device: torch.device) -> StepCost:
+    """Measure a training step and an evaluation on phantom pairs."""
+    with cpu_threads(plan.threads), tempfile.TemporaryDirectory() as folder:
+        return _measure(plan, device, Path(folder))
+
+
+def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
+    study, site, prepared = _setting(plan, device, folder)
+    pairs = prepared.pairs("train")
+    weights = initial_weights(study.network, study.seed)
+    ours = _OurSteps(study, site, prepared, weights)
+    before_mib = _peak_mib(device)
+    ours.block()  # warms up; the bare loop isn't in memory yet
+    peak_mib = _peak_mib(device)
+    bare = _BareSteps(study, pairs, weights, device)
+    bare.block()
+    blocks = [(ours.block(), bare.block()) for _ in range(plan.repeats)]
+    ratios = sorted(mine / plain for mine, plain in blocks)
+    step_s = statistics.median(mine for mine, _ in blocks)
+    predict_s, evaluate_s = _evaluation(study, pairs, weights, device)
+    step_gflop = bare.gflop()
+    conv_peak = max(_conv_gflops(shape, device) for shape in _CONV_SHAPES)
+    return StepCost(
+        device=_name(device),
+        threads=torch.get_num_threads(),
+        parameters=sum(tensor.numel() for tensor in weights.values()),
+        sample_s=step_s / plan.batch_size,
+        bare_sample_s=statistics.median(plain for _, plain in blocks) / plan.batch_size,
+        ratio=statistics.median(ratios),
+        ratio_range=(ratios[0], ratios[-1]),
+        predict_pair_s=predict_s,
+        evaluate_pair_s=evaluate_s,
+        peak_mib=peak_mib,
+        before_mib=before_mib,
+        step_gflop=step_gflop,
+        conv_peak_gflops=conv_peak,
+        share_of_peak=step_gflop / step_s / conv_peak,
+    )
+
+
+def _setting(
+    plan: StepPlan, device: torch.device, folder: Path
+) -> tuple[StudyConfig, SiteConfig, PreparedSite]:
+    roi = RoiConfig(size_vox=plan.roi_size_vox)
+    pairs: list[RoiPair] = []
+    while len(pairs) < plan.batch_size:
+        pairs += make_roi_pairs(len(pairs) + 1, seed=1, roi=roi, first_patient=len(pairs))
+    pairs = pairs[: plan.batch_size]
+    splits: dict[str, Split] = {pair.patient_id: "train" for pair in pairs}
+    prepared = write_store(folder, pairs, splits, roi=roi)
+    study = StudyConfig(
+        name="bench",
+        roi=roi,
+        network=NetworkConfig(width=plan.width),
+        training=TrainingConfig(steps_per_round=_STEPS, batch_size=plan.batch_size),
+    )
+    kind = "cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu"
+    site = SiteConfig(name="bench", studies=folder / "studies.csv", device=kind, roi=roi)
+    return study, site, prepared
+
+
+class _OurSteps:
+    """Blocks of steps as a site takes them."""
+
+    def __init__(
+        self, study: StudyConfig, site: SiteConfig, prepared: PreparedSite, weights: Weights
+    ) -> None:
+        self.study, self.site, self.prepared, self.weights = study, site, prepared, weights
+
+    def block(self) -> float:
+        """Give the median seconds of a step of one round; the first, which sets up, is left out."""
+        stamps: list[float] = []
+        train_round(
+            self.study,
+            self.site,
+            self.prepared,
+            self.weights,
+            round_number=1,
+            progress=lambda *_: stamps.append(time.perf_counter()),
+        )
+        return statistics.median(_differences(stamps))
+
+
+class _BareSteps:
+    """The shortest loop that trains the same network on the same batch."""
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        pairs: Sequence[RoiPair],
+        weights: Weights,
+        device: torch.device,
+    ) -> None:
+        self.network = network_with(study.network, weights, device).train()
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        self.batch = stack_pairs(pairs).to(device)
+        self.loss = study.loss
+
+    def step(self) -> None:
+        """Take one step."""
+        batch = self.batch
+        prediction = self.network(batch.image, batch.mask, batch.interval_days)
+        loss = total_loss(prediction, batch, self.loss).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
+        self.optimizer.step()
+        float(loss.detach())  # waits for a GPU, as our own step does
+
+    def block(self) -> float:
+        """Give the median seconds of a step, measured as ours are."""
+        stamps = []
+        for _ in range(_STEPS):
+            self.step()
+            stamps.append(time.perf_counter())
+        return statistics.median(_differences(stamps))
+
+    def gflop(self) -> float:
+        """Count a step's floating-point operations in convolutions and matrix products."""
+        with FlopCounterMode(display=False) as counter:
+            self.step()
+        return float(counter.get_total_flops()) / 1e9
+
+
+def _evaluation(
+    study: StudyConfig, pairs: Sequence[RoiPair], weights: Weights, device: torch.device
+) -> tuple[float, float]:
+    predict = network_predictor(network_with(study.network, weights, device), device)
+    predictors = {
+        "federated": predict,
+        "copy": copy_baseline,
+        "isotropic": isotropic_growth(median_growth(pairs)),
+    }
+    batch = stack_pairs(pairs)
+    predict_s = _median_seconds(lambda: predict(batch))
+    evaluate_s = _median_seconds(lambda: evaluate_pairs(predictors, pairs))
+    return predict_s / len(pairs), evaluate_s / len(pairs)
+
+
+def _conv_gflops(shape: tuple[int, int, int], device: torch.device) -> float:
+    count, channels, edge = shape
+    image = torch.ones((count, channels, edge, edge, edge), device=device)
+    kernel = torch.ones((channels, channels, 3, 3, 3), device=device)
+
+    @torch.no_grad()
+    def convolve() -> None:
+        torch.nn.functional.conv3d(image, kernel, padding=1)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    flop = 2.0 * 27 * channels**2 * count * edge**3
+    return flop / min(_seconds(convolve)) / 1e9  # a peak: what disturbs it is no part of it
+
+
+def _median_seconds(work: Callable[[], object]) -> float:
+    return statistics.median(_seconds(work))
+
+
+def _seconds(work: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Time some work after one go to warm up."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _differences(stamps: Sequence[float]) -> list[float]:
+    return [after - before for before, after in itertools.pairwise(stamps)]
+
+
+def _peak_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB on Linux
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def device_to_measure(wanted: str) -> torch.device | None:
+    """Find the device; None where it isn't there, for there is nothing to measure then."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        return None
+    if wanted == "cpu":
+        return torch.device("cpu")
+    return resolve_device("cuda" if wanted == "cuda" else "auto")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from nognet.commands.main import app
+from nognet.config import NetworkConfig
+from nognet.fit import step_cost
+from nognet.fit.step_cost import StepPlan, measure_step
+from nognet.fit.weights import initial_weights
+
+TINY = ("--roi", "32", "--width", "4", "--batch", "1", "--repeats", "1", "--threads", "1")
+
+
+def benchmark(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["benchmark", "step", *arguments])
+
+
+def test_it_measures_what_it_says() -> None:
+    result = benchmark("--device", "cpu", "--json", *TINY)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["torch"] == torch.__version__
+    cost = found["measured"]
+    weights = initial_weights(NetworkConfig(width=4), 1)
+    assert cost["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert cost["ratio_range"][0] <= cost["ratio"] <= cost["ratio_range"][1]
+    assert 0 < cost["predict_pair_s"] < cost["evaluate_pair_s"]
+    reached = cost["step_gflop"] / cost["sample_s"] / cost["conv_peak_gflops"]
+    assert cost["share_of_peak"] == pytest.approx(reached)
+    assert 0 < cost["share_of_peak"] < 1.5
+    assert 0 < cost["before_mib"] <= cost["peak_mib"]
+
+
+def test_the_work_of_a_step_grows_with_the_batch(tmp_path: Path) -> None:
+    def gflop(batch_size: int) -> float:
+        plan = StepPlan(roi_size_vox=32, width=4, batch_size=batch_size)
+        cpu = torch.device("cpu")
+        folder = tmp_path / str(batch_size)
+        study, _, prepared = step_cost._setting(plan, cpu, folder)
+        pairs = prepared.pairs("train")
+        assert len(pairs) == batch_size
+        weights = initial_weights(study.network, 1)
+        return step_cost._BareSteps(study, pairs, weights, cpu).gflop()
+
+    assert gflop(2) == pytest.approx(2 * gflop(1), rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_slower_training_step_shows_in_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = step_cost.train_round
+
+    def slowed(*arguments: Any, progress: Any, **named: Any) -> Any:
+        def told(*values: Any) -> None:
+            time.sleep(0.5)
+            progress(*values)
+
+        return usual(*arguments, progress=told, **named)
+
+    monkeypatch.setattr(step_cost, "train_round", slowed)
+    plan = StepPlan(roi_size_vox=32, width=4, batch_size=1, repeats=1, threads=1)
+    cost = measure_step(plan, torch.device("cpu"))
+    assert cost.sample_s > 0.5
+    assert cost.ratio == pytest.approx(cost.sample_s / cost.bare_sample_s)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_it_says_so_and_measures_nothing() -> None:
+    result = benchmark("--device", "cuda")
+    assert result.exit_code == 0
+    assert "not measured" in result.stdout
+    found = json.loads(benchmark("--device", "cuda", "--json").stdout)
+    assert found["measured"] is None
+
+
+@pytest.mark.parametrize("arguments", [("--roi", "50"), ("--width", "5"), ("--batch", "0")])
+def test_a_size_that_cannot_be_is_a_wrong_command_line(arguments: tuple[str, str]) -> None:
+    assert benchmark(*arguments).exit_code == 2
