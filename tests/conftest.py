@@ -1,6 +1,16 @@
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+# The same examples in every run, on fast machines and slow ones: no test fails by chance.
+hypothesis.settings.register_profile(
+    "nognet",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("nognet")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
