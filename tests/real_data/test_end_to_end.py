@@ -106,9 +106,9 @@ def test_test_figures_are_there_and_growing_nodules_fare_no_worse_than_by_copyin
             figure = figures[predictor][metric]
             assert figure["mean"] is not None, (predictor, metric)
             assert figure["n_pairs"] == n_pairs
-    # sixty steps teach little: only a fall that a handful of pairs can't explain is a fault
+    # sixty steps teach that nodules can grow: 0.78 against 0.62 by copying when this was written
     growing = [figures[name]["dsc"]["strata"]["growing"]["mean"] for name in ("local", "copy")]
-    assert growing[0] > growing[1] - 0.03
+    assert growing[0] > growing[1]
 
 
 def test_a_nodule_of_a_real_ct_is_predicted_where_it_lies(trained: Trained, tmp_path: Path) -> None:
