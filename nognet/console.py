@@ -6,13 +6,33 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 
+import nognet
 from nognet.errors import INTERRUPTED_EXIT_CODE, NognetError
 
-LogFormat = Literal["text", "json"]
+
+class LogFormat(StrEnum):
+    """How log lines look on stderr."""
+
+    text = "text"
+    json = "json"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(nognet.__version__)
+        raise typer.Exit
+
+
+LogFormatOption = Annotated[LogFormat, typer.Option(help="How log lines look on stderr.")]
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
 
 
 class _JsonFormatter(logging.Formatter):
@@ -28,11 +48,11 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
-def set_up_logging(log_format: LogFormat = "text", level: int = logging.INFO) -> None:
+def set_up_logging(log_format: LogFormat = LogFormat.text, level: int = logging.INFO) -> None:
     """Send the log of `nognet` to stderr, as text or as one JSON object a line."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else text)
+    handler.setFormatter(_JsonFormatter() if log_format is LogFormat.json else text)
     logger = logging.getLogger("nognet")
     logger.handlers[:] = [handler]
     logger.setLevel(level)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nognet.console import emit, run_guarded, say, set_up_logging
+from nognet.console import LogFormat, emit, run_guarded, say, set_up_logging
 from nognet.errors import ConfigError, GeometryError, NognetError, PrivacyBudgetError
 
 
@@ -66,7 +66,7 @@ def test_a_command_that_works_just_returns() -> None:
 
 
 def test_text_logs_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up_logging("text")
+    set_up_logging(LogFormat.text)
     logging.getLogger("nognet.data").info("read %d series", 3)
     out, err = capsys.readouterr()
     assert out == ""
@@ -76,7 +76,7 @@ def test_text_logs_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_logs_are_one_object_a_line_whatever_the_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    set_up_logging("json")
+    set_up_logging(LogFormat.json)
     logging.getLogger("nognet.fit").warning('a "quoted"\nline')
     logging.getLogger("nognet").info("second")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())

@@ -8,36 +8,23 @@ from typing import Annotated
 
 import typer
 
-import nognet
-from nognet.console import LogFormat, emit, run_guarded, set_up_logging
+from nognet.console import LogFormat, LogFormatOption, VersionOption, run_guarded, set_up_logging
 
 app = typer.Typer(name="nognet-client", add_completion=False, pretty_exceptions_enable=False)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        emit(nognet.__version__)
-        raise typer.Exit
 
 
 @app.command()
 def client(
     site: Annotated[Path, typer.Option(help="The site's configuration, site.yaml.")],
-    log_format: Annotated[str, typer.Option(help="Log lines as 'text' or 'json'.")] = "text",
-    version: Annotated[  # noqa: ARG001  handled by its callback
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    log_format: LogFormatOption = LogFormat.text,
+    version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
     """Prepare this site's data, connect to the coordinator and train in its rounds.
 
     Connections go outwards only. Ctrl-C ends it; the coordinator goes on without this site.
     """
-    chosen: LogFormat = "json" if log_format == "json" else "text"
-    set_up_logging(chosen)
-    sys.exit(_run(site, chosen))
+    set_up_logging(log_format)
+    sys.exit(_run(site, log_format))
 
 
 def _run(site_file: Path, log_format: LogFormat) -> int:

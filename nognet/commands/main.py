@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-import nognet
 from nognet.commands import (
     benchmark,
     check,
@@ -19,7 +16,7 @@ from nognet.commands import (
     report,
     train,
 )
-from nognet.console import LogFormat, emit, run_guarded, set_up_logging
+from nognet.console import LogFormat, LogFormatOption, VersionOption, run_guarded, set_up_logging
 
 app = typer.Typer(
     name="nognet",
@@ -27,36 +24,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Federated training of MT-NoGNet on longitudinal chest CT. Not a medical device.",
 )
-app.add_typer(benchmark.app, name="benchmark")
-app.add_typer(config.app, name="config")
-app.add_typer(privacy.app, name="privacy")
-app.add_typer(provision.app, name="provision")
-app.command(name="report")(report.report)
-app.command(name="prepare")(prepare.prepare)
-app.command(name="check")(check.check)
+# in the order in which a newcomer meets them
 app.command(name="phantom")(phantom.phantom)
+app.command(name="check")(check.check)
+app.command(name="prepare")(prepare.prepare)
 app.command(name="train")(train.train)
 app.command(name="predict")(predict.predict)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        emit(nognet.__version__)
-        raise typer.Exit
+app.command(name="report")(report.report)
+app.add_typer(provision.app, name="provision")
+app.add_typer(privacy.app, name="privacy")
+app.add_typer(config.app, name="config")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 @app.callback()
 def _options(
-    log_format: Annotated[str, typer.Option(help="Log lines as 'text' or 'json'.")] = "text",
-    version: Annotated[  # noqa: ARG001  handled by its callback
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    log_format: LogFormatOption = LogFormat.text,
+    version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
-    chosen: LogFormat = "json" if log_format == "json" else "text"
-    set_up_logging(chosen)
+    set_up_logging(log_format)
 
 
 def main() -> None:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import nognet
-from nognet.console import LogFormat, emit, run_guarded, say, set_up_logging
+from nognet.console import (
+    LogFormat,
+    LogFormatOption,
+    VersionOption,
+    run_guarded,
+    say,
+    set_up_logging,
+)
 
 if TYPE_CHECKING:
     from nognet_server.run_folder import RunFolder
 
 app = typer.Typer(name="nognet-server", add_completion=False, pretty_exceptions_enable=False)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        emit(nognet.__version__)
-        raise typer.Exit
 
 
 @app.command()
@@ -31,23 +31,17 @@ def server(
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a run to go on with, for example runs/demo.")
     ] = None,
-    log_format: Annotated[str, typer.Option(help="Log lines as 'text' or 'json'.")] = "text",
-    version: Annotated[  # noqa: ARG001  handled by its callback
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    log_format: LogFormatOption = LogFormat.text,
+    version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
     """Wait for the study's sites, run its rounds, and print the result of every site.
 
     Ctrl-C stops the run and all its processes; --resume goes on with it.
     """
-    chosen: LogFormat = "json" if log_format == "json" else "text"
-    set_up_logging(chosen)
+    set_up_logging(log_format)
     if study is None and resume is None:
         raise typer.BadParameter("give a study, or the folder of a run to resume")
-    sys.exit(_run(study, resume, chosen))
+    sys.exit(_run(study, resume, log_format))
 
 
 def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) -> int:

@@ -142,8 +142,7 @@ def main() -> None:
     for name in ("--address", "--ca", "--secret", "--events", "--log-format"):
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)
-    log_format: LogFormat = "json" if options.log_format == "json" else "text"
-    set_up_logging(log_format)
+    set_up_logging(LogFormat(options.log_format))
     flower.log_to_stdout()
     signal.signal(signal.SIGTERM, _on_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

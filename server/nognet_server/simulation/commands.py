@@ -9,16 +9,9 @@ from typing import Annotated
 
 import typer
 
-import nognet
-from nognet.console import LogFormat, emit, run_guarded, set_up_logging
+from nognet.console import LogFormat, LogFormatOption, VersionOption, run_guarded, set_up_logging
 
 app = typer.Typer(name="nognet-sim", add_completion=False, pretty_exceptions_enable=False)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        emit(nognet.__version__)
-        raise typer.Exit
 
 
 @app.command()
@@ -40,20 +33,14 @@ def sim(  # noqa: PLR0913, PLR0917  each option is an argument
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout.")] = False,
     verbose: Annotated[bool, typer.Option(help="Show Flower's own log too.")] = False,
-    log_format: Annotated[str, typer.Option(help="Log lines as 'text' or 'json'.")] = "text",
-    version: Annotated[  # noqa: ARG001  handled by its callback
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
+    log_format: LogFormatOption = LogFormat.text,
+    version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
     """Train a study over simulated sites; their data must lie on this machine.
 
     Ctrl-C ends everything and leaves a run that --resume goes on with.
     """
-    chosen: LogFormat = "json" if log_format == "json" else "text"
-    set_up_logging(chosen)
+    set_up_logging(log_format)
     if study is None and resume is None:
         raise typer.BadParameter("give --study, or with --resume the folder of a run")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
