@@ -38,6 +38,8 @@ ADVICE: dict[str, str] = {
     "several-series": "give the folder of one series, or its UID in the column 'series'",
     "eight-bit": "export the original series",
     "lossy": "export the original series",
+    "not-hounsfield": "export the image with its rescale slope and intercept",
+    "not-finite": "write -1024 HU where nothing was measured",
     "truncated": "copy the file again",
     "mask-geometry": "export the mask with the image's geometry",
     "mask-incomplete": "give the whole series and a mask on every slice",

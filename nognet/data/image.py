@@ -19,6 +19,7 @@ from nognet.data.dicom_header import NATIVE_SYNTAXES, SliceHeader, has_dicom_mar
 from nognet.data.dicom_series import SeriesReport, choose_series
 from nognet.data.findings import Finding
 from nognet.data.geometry_checks import POSITION_TOLERANCE_MM
+from nognet.data.nifti import NIFTI_SUFFIXES, count_not_finite
 from nognet.data.sitk_bridge import from_sitk
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Volume
@@ -28,6 +29,8 @@ PLAUSIBLE_PADDING_HU = -900.0
 """A declared padding value above this could be tissue and is left alone."""
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 HIGHEST_PLAUSIBLE_HU = 40_000.0
+AIR_BELOW_HU = -300.0
+"""Every CT of a chest has voxels below this: lung, airways, the room around the patient."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,24 @@ def read_ct_with_findings(path: Path, series_uid: str | None = None) -> CtReadin
     if path.is_file() and is_image_file(path):
         return _read_image_file(path)
     return read_series(choose_series(path, series_uid))
+
+
+def check_hounsfield(reading: CtReading) -> None:
+    """Refuse values that can't be HU of a chest: slope and intercept were never applied to them.
+
+    Raises:
+        SiteDataError: nothing is as thin as air or lung; padding doesn't count.
+    """
+    hu = reading.volume.array
+    known = hu[hu > LOWEST_HU]
+    if known.size and known.min() >= AIR_BELOW_HU:
+        first = reading.files[0]
+        where = first.parent if reading.series_uid else first
+        raise SiteDataError(
+            f"{where}: no voxel lies below {AIR_BELOW_HU:g} HU (the least is {known.min():g}), but "
+            "a chest CT holds lung and air: these are stored values, not HU",
+            code="not-hounsfield",
+        )
 
 
 def is_image_file(path: Path) -> bool:
@@ -271,8 +292,15 @@ def _read_image_file(path: Path) -> CtReading:
         )
     volume = from_sitk(image)
     values = volume.array.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise SiteDataError(f"{path}: holds values that are not finite", code="padding")
+    unknown = int(values.size - np.count_nonzero(np.isfinite(values)))
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        unknown += count_not_finite(path)
+    if unknown:
+        raise SiteDataError(
+            f"{path}: {unknown} of {values.size} values are not finite; write -1024 HU where "
+            "nothing was measured",
+            code="not-finite",
+        )
     if values.min() >= 0 and values.max() <= 255:
         raise SiteDataError(
             f"{path}: values from {values.min():g} to {values.max():g} are no Hounsfield units",

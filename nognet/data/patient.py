@@ -21,7 +21,7 @@ from nognet.config import PreparationConfig, RoiConfig
 from nognet.data.dicom_series import list_files
 from nognet.data.findings import Finding
 from nognet.data.gate import PairFacts, judge_interval, judge_pair
-from nognet.data.image import CtReading, read_ct_with_findings
+from nognet.data.image import CtReading, check_hounsfield, read_ct_with_findings
 from nognet.data.mask import MaskSource, read_mask_with_findings
 from nognet.data.pseudonym import Pseudonyms
 from nognet.data.register import CtWithNodule, Registration, register
@@ -188,7 +188,8 @@ class _Reader:
                 for side in forgotten:
                     del self._sides[side]
             try:
-                self._cts[key] = read_ct_with_findings(row.image, row.series)
+                self._cts[key] = reading = read_ct_with_findings(row.image, row.series)
+                check_hounsfield(reading)
             except NognetError as err:
                 self._cts[key] = err
             self.clock.add("reading", started)

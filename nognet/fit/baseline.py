@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nognet.config import PreparationConfig, RoiConfig
 from nognet.data.findings import Finding
 from nognet.data.gate import PairFacts, advice_for, judge_pair
-from nognet.data.image import CtReading, read_ct_with_findings
+from nognet.data.image import CtReading, check_hounsfield, read_ct_with_findings
 from nognet.data.mask import MaskSource, read_mask_with_findings
 from nognet.data.register import Registration
 from nognet.data.roi import (
@@ -62,9 +62,11 @@ def read_baseline(
 
     Raises:
         GeometryError: a geometry that may not be trusted.
-        SiteDataError: a file can't be read, the mask is empty, or the ROI cuts the nodule.
+        SiteDataError: a file can't be read or holds no HU, the mask is empty, or the ROI cuts the
+            nodule.
     """
     ct = read_ct_with_findings(image)
+    check_hounsfield(ct)
     reading = read_mask_with_findings(mask, MaskSource.of(ct), segment)
     nodule = crop_mask(reading.mask, ct.volume.geometry)
     return cut_baseline(ct, nodule, roi, found=(*ct.findings, *reading.findings))

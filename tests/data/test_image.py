@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID, JPEGLSLossless, RLELossless
 
-from nognet.data.image import read_ct, read_ct_with_findings
+from nognet.data.image import check_hounsfield, read_ct, read_ct_with_findings
 from nognet.data.mask import read_mask
 from nognet.data.roi import crop_mask, nodule_centre_mm, nodule_volume_mm3
 from nognet.errors import GeometryError, SiteDataError
@@ -246,6 +246,39 @@ def test_grey_pictures_are_no_ct(tmp_path: Path) -> None:
     path = write_image(tmp_path / "x.nrrd", np.full((8, 16, 20), 255, np.uint8), PLAIN)
     with pytest.raises(SiteDataError, match="no Hounsfield units"):
         read_ct(path)
+
+
+def test_stored_values_without_their_intercept_are_no_hounsfield_units(tmp_path: Path) -> None:
+    hu = np.clip(phantom_hu(PLAIN), -1000, None)
+    series = write_series(tmp_path / "ct", hu, PLAIN)
+    for file in series.files:
+        edit(file, RescaleSlope=None, RescaleIntercept=None)
+    image = write_image(tmp_path / "ct.nii.gz", (hu + 1024).astype(np.int16), PLAIN)
+    for path in (tmp_path / "ct", image):
+        with pytest.raises(SiteDataError, match="stored values, not HU") as caught:
+            check_hounsfield(read_ct_with_findings(path))
+        assert caught.value.code == "not-hounsfield"
+    check_hounsfield(read_ct_with_findings(write_image(tmp_path / "hu.mha", hu, PLAIN)))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_in_every_format(
+    tmp_path: Path, suffix: str, value: float
+) -> None:
+    hu = phantom_hu(PLAIN).astype(np.float32)
+    hu[2:4, 5, 6] = value
+    path = write_image(tmp_path / f"ct{suffix}", hu, PLAIN)
+    with pytest.raises(SiteDataError, match="2 of 2560 values are not finite"):
+        read_ct(path)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16])
+def test_finite_values_of_any_type_are_read_from_nifti(tmp_path: Path, kind: type) -> None:
+    hu = phantom_hu(PLAIN)
+    np.testing.assert_array_equal(
+        read_ct(write_image(tmp_path / "ct.nii.gz", hu.astype(kind), PLAIN)).array, hu
+    )
 
 
 @settings(

@@ -189,6 +189,12 @@ def refuse_by_missing_slice(folder: Path) -> str:
     return "missing-slice"
 
 
+def refuse_by_stored_values(folder: Path) -> str:
+    for file in (folder / "ct").iterdir():
+        edit(file, RescaleSlope=None, RescaleIntercept=None)
+    return "not-hounsfield"
+
+
 def refuse_by_same_ct(folder: Path) -> str:
     shutil.rmtree(folder / "ct")
     shutil.copytree(folder.parent / "2019-04-05" / "ct", folder / "ct")
@@ -196,7 +202,14 @@ def refuse_by_same_ct(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "spoil", [refuse_by_tilt, refuse_by_empty_mask, refuse_by_missing_slice, refuse_by_same_ct]
+    "spoil",
+    [
+        refuse_by_tilt,
+        refuse_by_empty_mask,
+        refuse_by_missing_slice,
+        refuse_by_stored_values,
+        refuse_by_same_ct,
+    ],
 )
 def test_a_refused_pair_stops_no_other_and_says_why(
     site: SiteConfig, spoil: Callable[[Path], str]
