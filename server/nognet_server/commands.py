@@ -16,8 +16,10 @@ from nognet.console import (
     say,
     set_up_logging,
 )
+from nognet.errors import INTERRUPTED_EXIT_CODE
 
 if TYPE_CHECKING:
+    from nognet.report.metrics_file import RunStatus
     from nognet_server.run_folder import RunFolder
 
 app = typer.Typer(name="nognet-server", add_completion=False, pretty_exceptions_enable=False)
@@ -49,7 +51,12 @@ def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) ->
     from nognet.supervision.lock import exclusive
     from nognet_server.processes.startup import check_coordinator
     from nognet_server.processes.supervisor import serve_run
-    from nognet_server.run_folder import existing_run_folder, new_run_folder, write_study
+    from nognet_server.run_folder import (
+        close_metrics,
+        existing_run_folder,
+        new_run_folder,
+        write_study,
+    )
 
     folder = existing_run_folder(resume) if resume is not None else None
     source = study_file if study_file is not None or folder is None else folder.study
@@ -59,9 +66,15 @@ def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) ->
         if folder is None:
             folder = new_run_folder(study)
             write_study(folder, study)
-        outcome = serve_run(
-            coordinator, study, folder, resume=resume is not None, log_format=log_format
-        )
+        status: RunStatus = "failed"
+        try:
+            outcome = serve_run(
+                coordinator, study, folder, resume=resume is not None, log_format=log_format
+            )
+            if outcome.exit_code == INTERRUPTED_EXIT_CODE:
+                status = "interrupted"
+        finally:
+            close_metrics(folder, status)
     if outcome.exit_code == 0:
         _report(folder)
     else:

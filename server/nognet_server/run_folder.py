@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
 from nognet.config import StudyConfig
-from nognet.errors import ConfigError, NognetError
+from nognet.errors import ConfigError, NognetError, WireError
 from nognet.files import write_json_atomic, write_text_atomic
+from nognet.report.metrics_file import RunStatus, end_run, read_metrics, write_metrics
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,19 @@ def write_outcome(folder: RunFolder, outcome: Outcome) -> None:
     """Write how the run ended."""
     value = {"exit_code": outcome.exit_code, "message": outcome.message}
     write_json_atomic(folder.outcome, value)
+
+
+def close_metrics(folder: RunFolder, status: RunStatus) -> None:
+    """Note in `metrics.json` how a run ended whose process was killed before it could."""
+    try:
+        metrics = read_metrics(folder.metrics)
+    except WireError:
+        return  # no round was begun
+    if metrics.status == "running":
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        write_metrics(
+            folder.metrics, end_run(metrics, status, ended=ended, seconds=metrics.seconds or 0.0)
+        )
 
 
 def outcome_of(error: BaseException | None, interrupted_code: int) -> Outcome:

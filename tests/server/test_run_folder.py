@@ -7,6 +7,7 @@ from nognet_server.run_config import DEFAULTS, RunSettings
 from nognet_server.run_folder import (
     Outcome,
     RunFolder,
+    close_metrics,
     existing_run_folder,
     new_run_folder,
     outcome_of,
@@ -17,6 +18,7 @@ from nognet_server.run_folder import (
 
 from nognet.config import load_study
 from nognet.errors import ConfigError, FederationError
+from nognet.report.metrics_file import RunStatus, read_metrics, start_metrics, write_metrics
 from tests.builders.federation import make_study
 
 
@@ -86,3 +88,15 @@ def test_every_key_of_the_run_config_has_a_default_in_the_bundle(tmp_path: Path)
 def test_an_empty_run_config_is_refused() -> None:
     with pytest.raises(ConfigError, match="study-json"):
         RunSettings.from_run_config({})
+
+
+@pytest.mark.parametrize(("left", "noted"), [("running", "failed"), ("completed", "completed")])
+def test_a_run_whose_process_was_killed_is_noted_as_failed(
+    tmp_path: Path, left: RunStatus, noted: RunStatus
+) -> None:
+    folder = RunFolder(tmp_path)
+    close_metrics(folder, "failed")  # nothing was written yet
+    metrics = start_metrics({}, started="2026-01-01T00:00:00+00:00")
+    write_metrics(folder.metrics, metrics.model_copy(update={"status": left}))
+    close_metrics(folder, "failed")
+    assert read_metrics(folder.metrics).status == noted

@@ -130,7 +130,8 @@ def _end_child(pid: int) -> None:
 
 
 def _on_stop(_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # not SIG_IGN: a second SIGTERM on its way then ends in a traceback of Python's own
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     raise _Stopped
 
 

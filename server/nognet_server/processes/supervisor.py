@@ -99,7 +99,8 @@ def _follow_run(
         next_look = time.monotonic() + STATUS_EVERY_S
         outcome = read_outcome(folder)
         if outcome is not None:
-            return outcome
+            interrupted = outcome.exit_code == INTERRUPTED_EXIT_CODE
+            return _interrupted(folder) if interrupted else outcome
         if ended:
             return _died(folder, "its process ended without a word")
         with contextlib.suppress(httpx.HTTPError):  # SuperLink is restarting: ask again
