@@ -34,6 +34,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
+"""Flower sends arrays in chunks of 20 MiB; it reads a body whole before it looks who sent it."""
 REASON_HEADER = b"x-nognet-reason"
 UNREGISTERED, ONLINE = b"unregistered", b"online"
 
@@ -54,10 +56,12 @@ class PublicListener:
         route = (scope.get("method"), scope.get("path"))
         if scope["type"] != "http" or route not in flower.PUBLIC_ROUTES:
             await _answer_not_found(scope, send)
-        elif route[1] == flower.ACTIVATE_NODE_PATH:
-            await self.application(scope, receive, self._with_reason(scope, send))
+        elif _declared_bytes(scope) > MAX_REQUEST_BYTES:
+            await _answer(send, 413, b"too large")
         else:
-            await self.application(scope, receive, send)
+            if route[1] == flower.ACTIVATE_NODE_PATH:
+                send = self._with_reason(scope, send)
+            await self.application(scope, _limited(receive), send)
 
     def _with_reason(self, scope: Scope, send: Send) -> Send:
         async def send_with_reason(message: Message) -> None:
@@ -69,6 +73,26 @@ class PublicListener:
             await send(message)
 
         return send_with_reason
+
+
+def _declared_bytes(scope: Scope) -> int:
+    """Read a request's Content-Length, which the server holds to be a number; 0 without one."""
+    return max(
+        (int(value) for name, value in scope["headers"] if name == b"content-length"), default=0
+    )
+
+
+def _limited(receive: Receive) -> Receive:
+    """Cut the connection of a request whose body, of no declared length, grows too large."""
+    received = 0
+
+    async def receive_limited() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        return message if received <= MAX_REQUEST_BYTES else {"type": "http.disconnect"}
+
+    return receive_limited
 
 
 def _public_key(scope: Scope) -> bytes:
@@ -84,9 +108,14 @@ async def _answer_not_found(scope: Scope, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"9")]
-    await send({"type": "http.response.start", "status": 404, "headers": headers})
-    await send({"type": "http.response.body", "body": b"not found"})
+    await _answer(send, 404, b"not found")
+
+
+async def _answer(send: Send, status: int, text: bytes) -> None:
+    length = str(len(text)).encode("ascii")
+    headers = [(b"content-type", b"text/plain"), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
 
 
 class ControlToken(flower.ControlAuthnPlugin):

@@ -11,7 +11,7 @@ from flwr.common.constant import ACCESS_TOKEN_KEY
 from hypothesis import given
 from hypothesis import strategies as st
 from nognet_server.processes import flower_internals as flower
-from nognet_server.processes.superlink import ControlToken, PublicListener
+from nognet_server.processes.superlink import MAX_REQUEST_BYTES, ControlToken, PublicListener
 
 
 class Inner:
@@ -28,7 +28,7 @@ class Inner:
 
 
 def ask(
-    inner: Inner, method: str, path: str, *, kind: str = "http", key: bytes = b"k"
+    inner: Any, method: str, path: str, *, kind: str = "http", key: bytes = b"k", length: int = 0
 ) -> list[dict[str, Any]]:
     """Send one request through the filter; return what was sent back."""
     sent: list[dict[str, Any]] = []
@@ -40,7 +40,8 @@ def ask(
         return {"type": "http.request", "body": b"", "more_body": False}
 
     header = (flower.FLEET_HTTP_PUBLIC_KEY_HEADER.encode(), base64.b64encode(key))
-    scope = {"type": kind, "method": method, "path": path, "headers": [header]}
+    headers = [header, (b"content-length", str(length).encode())]
+    scope = {"type": kind, "method": method, "path": path, "headers": headers}
     listener = PublicListener(inner, lambda given_key: given_key == b"known")
     asyncio.run(listener(scope, receive, send))
     return sent
@@ -72,6 +73,32 @@ def test_nothing_else_gets_through(method: str, path: str) -> None:
     else:
         assert answer[0]["status"] == 404
         assert inner.reached == []
+
+
+def test_a_request_that_declares_too_large_a_body_is_refused_before_it_is_read() -> None:
+    inner = Inner()
+    answer = ask(inner, "POST", flower.ACTIVATE_NODE_PATH, length=MAX_REQUEST_BYTES + 1)
+    assert answer[0]["status"] == 413
+    assert inner.reached == []
+    ask(inner, "POST", flower.ACTIVATE_NODE_PATH, length=MAX_REQUEST_BYTES)
+    assert len(inner.reached) == 1
+
+
+def test_a_body_that_never_ends_is_cut_off() -> None:
+    taken: list[Any] = []
+
+    async def inner(_scope: Any, receive: Any, _send: Any) -> None:
+        while (message := await receive())["type"] == "http.request":
+            taken.append(len(message["body"]))
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": bytes(2**20), "more_body": True}
+
+    async def send(_message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/fleet/push-object", "headers": []}
+    asyncio.run(PublicListener(inner, lambda _: False)(scope, receive, send))
+    assert sum(taken) == MAX_REQUEST_BYTES
 
 
 def test_a_websocket_is_closed() -> None:
