@@ -8,6 +8,7 @@ ImagePositionPatient.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nognet.data.dicom_header import NATIVE_SYNTAXES, SliceHeader, has_dicom_mark
-from nognet.data.dicom_series import SeriesReport, choose_series
+from nognet.data.dicom_series import SeriesReport, choose_series, list_files
 from nognet.data.findings import Finding
 from nognet.data.geometry_checks import POSITION_TOLERANCE_MM
 from nognet.data.nifti import NIFTI_SUFFIXES, count_not_finite
@@ -28,6 +29,8 @@ LOWEST_HU = -1024
 PLAUSIBLE_PADDING_HU = -900.0
 """A declared padding value above this could be tissue and is left alone."""
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+DETACHED = re.compile(rb"^(?:ElementDataFile|data ?file)\s*[=:]\s*(.+?)\s*$", re.MULTILINE)
+"""Where the header of a .mhd or .nhdr names the file of its values."""
 HIGHEST_PLAUSIBLE_HU = 40_000.0
 AIR_BELOW_HU = -300.0
 """Every CT of a chest has voxels below this: lung, airways, the room around the patient."""
@@ -102,6 +105,23 @@ def check_hounsfield(reading: CtReading) -> None:
 def is_image_file(path: Path) -> bool:
     """Tell by name and content whether a file is NIfTI, NRRD or MHA."""
     return path.name.lower().endswith(IMAGE_SUFFIXES) and not has_dicom_mark(path)
+
+
+def files_behind(path: Path) -> list[Path]:
+    """List all files that a CT or a mask is read from: a .mhd or .nhdr has its values elsewhere.
+
+    Raises:
+        SiteDataError: there is nothing at that path.
+    """
+    files = list_files(path)
+    if path.suffix.lower() not in (".mhd", ".nhdr") or not path.is_file():
+        return files
+    with path.open("rb") as file:
+        found = DETACHED.search(file.read(65_536))
+    named = path.parent / found[1].decode("utf-8", "replace") if found else path
+    if named.is_file():
+        return [path, *([named] if named != path else [])]
+    return list_files(path.parent)  # a list or a pattern of files: any of them may hold values
 
 
 def read_series(report: SeriesReport) -> CtReading:

@@ -18,10 +18,9 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from nognet.config import PreparationConfig, RoiConfig
-from nognet.data.dicom_series import list_files
 from nognet.data.findings import Finding
 from nognet.data.gate import PairFacts, judge_interval, judge_pair
-from nognet.data.image import CtReading, check_hounsfield, read_ct_with_findings
+from nognet.data.image import CtReading, check_hounsfield, files_behind, read_ct_with_findings
 from nognet.data.mask import MaskSource, read_mask_with_findings
 from nognet.data.pseudonym import Pseudonyms
 from nognet.data.register import CtWithNodule, Registration, register
@@ -38,7 +37,7 @@ from nognet.data.studies import StudyRow
 from nognet.errors import NognetError, SiteDataError
 from nognet.types import RoiPair
 
-PREPARATION_VERSION = "1"
+PREPARATION_VERSION = "2"
 """Raised whenever the same files would give another pair; pairs of another version are remade."""
 CTS_KEPT = 3
 """CTs of one patient held in memory at once."""
@@ -196,10 +195,10 @@ class _Reader:
         return _or_raise(self._cts[key])
 
     def _digest(self, path: Path) -> str:
-        """Digest a file, or all files below a folder; their names have no say."""
+        """Digest all files that something is read from; their names have no say."""
         if path not in self._digests:
             started = time.perf_counter()
-            each = sorted(_file_digest(file) for file in list_files(path))
+            each = sorted(_file_digest(file) for file in files_behind(path))
             self._digests[path] = hashlib.sha256("".join(each).encode()).hexdigest()
             self.clock.add("digests", started)
         return self._digests[path]

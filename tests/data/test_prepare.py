@@ -167,6 +167,24 @@ def test_a_changed_file_is_noticed_and_only_its_pairs_are_remade(site: SiteConfi
     assert len(list((site.cache / "pairs").glob("*.npz"))) == len(store.index.records)
 
 
+def test_values_apart_from_their_header_count_as_the_image(tmp_path: Path) -> None:
+    lines = ["patient,nodule,date,image,mask"]
+    for seed, patient in enumerate(PATIENTS[:2]):
+        for date, radius in (("2020-01-01", 4.0), ("2021-01-01", 5.0)):
+            place, mask = tmp_path / patient / date, ball(GRID, middle(GRID), radius)
+            hu = np.where(mask, 40, tissue(seed)).astype(np.int16)
+            write_image(place / "ct.mhd", hu, GRID)  # the headers of all four are alike
+            write_image(place / "mask.nhdr", mask, GRID)
+            lines.append(f"{patient},n,{date},{patient}/{date}/ct.mhd,{patient}/{date}/mask.nhdr")
+    (tmp_path / "studies.csv").write_text("\n".join(lines))
+    _, examination = prepare_site_with_report(config_of(tmp_path))
+    assert [outcome.status for outcome in examination.outcomes] == ["ok", "ok"]
+    changed = tmp_path / PATIENTS[0] / "2021-01-01" / "mask.nhdr"
+    write_image(changed, ball(GRID, middle(GRID), 6.0), GRID)
+    _, examination = prepare_site_with_report(config_of(tmp_path))
+    assert [outcome.reused for outcome in examination.outcomes] == [False, True]
+
+
 def test_other_settings_remake_every_pair(site: SiteConfig) -> None:
     other = site.model_copy(update={"roi": RoiConfig(size_vox=32, hu_window=(-1000.0, 400.0))})
     _, examination = prepare_site_with_report(other)
