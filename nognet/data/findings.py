@@ -32,6 +32,7 @@ CODES: dict[str, str] = {
     "not-hounsfield": "nothing is as thin as air: values were stored without their intercept",
     "lossy": "lossy compression changed the values",
     "no-pixels": "there is no image in the file",
+    "unreadable": "the file can't be read: no permission, or a fault of disk or network",
     "truncated": "the file ends before its image does",
     "not-dicom": "the file is not DICOM",
     "padding": "padding below -1024 HU was set to -1024",

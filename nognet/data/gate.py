@@ -40,6 +40,7 @@ ADVICE: dict[str, str] = {
     "lossy": "export the original series",
     "not-hounsfield": "export the image with its rescale slope and intercept",
     "not-finite": "write -1024 HU where nothing was measured",
+    "unreadable": "check the file's permissions and the drive it lies on",
     "truncated": "copy the file again",
     "mask-geometry": "export the mask with the image's geometry",
     "mask-incomplete": "give the whole series and a mask on every slice",

@@ -6,6 +6,7 @@ not an error, so that it stops no other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections import defaultdict
@@ -131,8 +132,12 @@ def prepare_patient(task: PatientTask) -> PatientResult:
         for earlier, later in combinations(task.rows, 2)
         if earlier.nodule == later.nodule
     ]
-    digests = tuple((reader.ct_digest(row), row.line) for row in task.rows)
-    return PatientResult(task.patient_id, tuple(outcomes), digests, dict(reader.clock.seconds))
+    digests = []
+    for row in task.rows:
+        with contextlib.suppress(SiteDataError):  # its pairs are refused for that already
+            digests.append((reader.ct_digest(row), row.line))
+    seconds = dict(reader.clock.seconds)
+    return PatientResult(task.patient_id, tuple(outcomes), tuple(digests), seconds)
 
 
 class _Reader:
@@ -351,8 +356,13 @@ def _settings_digest(limits: PreparationConfig) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise SiteDataError(
+            f"{path}: the file can't be read ({err.strerror})", code="unreadable"
+        ) from err
 
 
 def outcome_as_json(outcome: PairOutcome) -> dict[str, object]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import shutil
 from collections.abc import Callable
 from itertools import combinations
@@ -213,6 +214,18 @@ def refuse_by_stored_values(folder: Path) -> str:
     return "not-hounsfield"
 
 
+def refuse_by_a_file_that_can_not_be_read(folder: Path) -> str:
+    (folder / "ct" / "010").unlink()
+    (folder / "ct" / "010").symlink_to("/proc/self/mem")  # opens, but gives an I/O error
+    return "unreadable"
+
+
+def refuse_by_something_that_is_no_file(folder: Path) -> str:
+    (folder / "mask.nrrd").unlink()
+    os.mkfifo(folder / "mask.nrrd")
+    return "missing-file"
+
+
 def refuse_by_same_ct(folder: Path) -> str:
     shutil.rmtree(folder / "ct")
     shutil.copytree(folder.parent / "2019-04-05" / "ct", folder / "ct")
@@ -226,6 +239,8 @@ def refuse_by_same_ct(folder: Path) -> str:
         refuse_by_empty_mask,
         refuse_by_missing_slice,
         refuse_by_stored_values,
+        refuse_by_a_file_that_can_not_be_read,
+        refuse_by_something_that_is_no_file,
         refuse_by_same_ct,
     ],
 )
