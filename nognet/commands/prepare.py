@@ -58,10 +58,10 @@ def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
     from nognet.data.gate import advice_for, meaning_of
 
     warned = Counter(
-        finding.code
+        code
         for outcome in outcomes
         if outcome.status == "warning"
-        for finding in outcome.findings
+        for code in {finding.code for finding in outcome.findings}
     )
     for code, count in sorted(warned.items()):
         advice = advice_for(code)

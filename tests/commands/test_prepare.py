@@ -48,6 +48,20 @@ def run(*words: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
     return CliRunner().invoke(app, list(words))
 
 
+def test_warnings_are_counted_by_pairs_and_not_by_times(site: Path) -> None:
+    absent = {
+        "1-2020-01-01": ("FrameOfReferenceUID",),
+        "1-2021-01-01": ("FrameOfReferenceUID", "InstanceNumber"),  # warned of in other words
+        "2-2020-01-01": ("FrameOfReferenceUID",),
+    }
+    for place, tags in absent.items():
+        for file in (site.parent / place / "ct").iterdir():
+            edit(file, **dict.fromkeys(tags))
+    done = run("prepare", "--site", str(site))
+    [line] = [line for line in done.stdout.splitlines() if "missing-tags" in line]
+    assert line.split()[2:4] == ["2", "pairs"]
+
+
 def test_prepare_prints_what_became_of_the_pairs(site: Path) -> None:
     tilt_last(site)
     done = run("prepare", "--site", str(site))
