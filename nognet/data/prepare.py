@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nognet.config import SiteConfig
 from nognet.data.findings import Finding
@@ -68,7 +69,8 @@ def prepare_site(site: SiteConfig, *, progress: Progress | None = None) -> Prepa
         progress: Told after each patient.
 
     Raises:
-        SiteDataError: `studies.csv` has faults, no pair is usable, or the cache can't be written.
+        SiteDataError: `studies.csv` has faults, no pair is usable, or cache or state can't be
+            written.
     """
     return prepare_site_with_report(site, progress=progress)[0]
 
@@ -79,7 +81,8 @@ def prepare_site_with_report(
     """Prepare a site's pairs and say what became of each.
 
     Raises:
-        SiteDataError: `studies.csv` has faults, no pair is usable, or the cache can't be written.
+        SiteDataError: `studies.csv` has faults, no pair is usable, or cache or state can't be
+            written.
     """
     with _locked(site.cache):
         examination = examine_site(site, progress=progress)
@@ -230,7 +233,7 @@ def _splits(site: SiteConfig, records: Sequence[PairRecord]) -> dict[str, Split]
     strata = {p: patient_stratum(r.stratum for r in records if r.patient_id == p) for p in patients}
     splits = assign_splits(strata, site.split, seed=site.seed, before=before)
     content = {"settings": settings, "patients": {**before, **splits}}
-    write_text_atomic(path, json.dumps(content, indent=2) + "\n", mode=0o600)
+    _write_state(path, content)
     return splits
 
 
@@ -248,8 +251,19 @@ def _write_report(site: SiteConfig, examination: Examination) -> None:
         "seconds": examination.seconds,
         "pairs": [outcome_as_json(outcome) for outcome in examination.outcomes],
     }
-    text = json.dumps(content, indent=2) + "\n"
-    write_text_atomic(site.state / REPORT_NAME, text, mode=0o600)
+    _write_state(site.state / REPORT_NAME, content)
+
+
+def _write_state(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON for the site's eyes only."""
+    try:
+        write_text_atomic(path, json.dumps(content, indent=2) + "\n", mode=0o600)
+    except OSError as err:
+        raise SiteDataError(
+            f"{path}: can't be written ({err.strerror}); 'state' in site.yaml has to name a folder "
+            "that may be written",
+            code="state-write",
+        ) from err
 
 
 def _no_pairs(site: SiteConfig, examination: Examination) -> SiteDataError:

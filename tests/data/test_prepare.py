@@ -283,3 +283,11 @@ def test_what_became_of_each_pair_stays_in_the_state_folder(site: SiteConfig) ->
     report = json.loads((site.state / "prepare-report.json").read_text())
     assert len(report["pairs"]) == len(PATIENTS) * 3
     assert (site.state / "prepare-report.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_state_folder_that_can_not_be_written_is_named(site: SiteConfig) -> None:
+    (site.state / "splits.json").unlink()
+    (site.state / "splits.json").mkdir()
+    with pytest.raises(SiteDataError, match=r"splits\.json.*'state' in site\.yaml") as caught:
+        prepare_site(site)
+    assert caught.value.code == "state-write"
