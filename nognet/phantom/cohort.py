@@ -166,13 +166,14 @@ def write_site_files(
     nodules: Sequence[dict[str, Any]],
     series: int,
 ) -> SiteSummary:
-    """Write a hospital's `studies.csv`, `site.yaml` and `truth.json`."""
+    """Write a hospital's `studies.csv` (none without rows), `site.yaml` and `truth.json`."""
     scanner = scanner_of_site(site, seed)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, STUDY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(folder / "studies.csv", text.getvalue())
+    if rows:  # with an empty table, a site's prepared pairs would be refused as an empty site
+        text = io.StringIO()
+        writer = csv.DictWriter(text, STUDY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text_atomic(folder / "studies.csv", text.getvalue())
     site_file = yaml.safe_dump(site_settings(site, seed), sort_keys=False)
     write_text_atomic(folder / "site.yaml", site_file)
     truth = {

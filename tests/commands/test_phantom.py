@@ -27,6 +27,7 @@ def test_roi_writes_a_store_that_training_can_open(roi_sites: tuple[Path, str]) 
     out, stdout = roi_sites
     summary = json.loads(stdout)["sites"][0]
     site = load_site(out / "hospital_a" / "site.yaml")
+    assert not site.studies.exists()  # an empty table would be refused as an empty site
     prepared = open_store(site.cache)
     assert prepared.roi == site.roi
     assert sum(len(prepared.pairs(split)) for split in SPLITS) == summary["pairs"]
