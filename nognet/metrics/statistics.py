@@ -31,6 +31,7 @@ __all__ = [
 SEPARATOR = "|"
 ALL = "all"
 MAX_COUNT = 10**9
+_MAX_VALUE = 1e9  # of a metric of one pair, far above any that can occur
 _PREDICTOR = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _COUNTS = ("n_pairs", "n_patients", "comparisons")
 Sums = TypeVar("Sums", Moments, Concordance)
@@ -242,6 +243,7 @@ def _is_possible(sums: Moments | Concordance) -> bool:
         return patients_fit and wins_fit and 4 * sums.comparisons <= sums.n_pairs**2
     if sums.n_pairs == 0:
         return patients_fit and sums.total == 0 and sums.total_squares == 0
-    # Cauchy-Schwarz, with room for rounding of the sums.
+    # Cauchy-Schwarz, with room for rounding of the sums; and no sum that overflows when merged.
     least = sums.total * sums.total / sums.n_pairs
-    return patients_fit and sums.total_squares >= least * (1 - 1e-9)
+    most = sums.n_pairs * _MAX_VALUE**2
+    return patients_fit and least * (1 - 1e-9) <= sums.total_squares <= most

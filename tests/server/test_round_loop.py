@@ -84,6 +84,19 @@ def test_bad_statistics_are_left_out_by_name_and_reason() -> None:
     assert found.left_out == {"site_b": "WireError:split", "site_c": "WireError:keys"}
 
 
+def test_sums_that_would_overflow_are_left_out_and_dont_end_the_run() -> None:
+    flat = dict(evaluated("site_b", 0.5, 0.5).statistics)
+    flat["federated|dsc|all|total_squares"] = flat["federated|dsc|stable|total_squares"] = 1.7e308
+    huge = [replace(evaluated(site, 0.5), statistics=flat) for site in ("site_b", "site_c")]
+    found = check_evaluation(
+        [*map(delivered, huge), delivered(evaluated("site_a", 0.5))],
+        split="validation",
+        round_number=1,
+    )
+    assert found.left_out == dict.fromkeys(("site_b", "site_c"), "WireError:inconsistent")
+    assert found.pooled().figures()["federated"]["dsc"]["mean"] == 0.5
+
+
 def test_a_round_does_not_change_the_state_it_started_from(tmp_path: Path) -> None:
     state = ServerState(0, np.zeros(LENGTH, np.float32))
     after = after_training(make_study(tmp_path), state, [trained("site_a")])
