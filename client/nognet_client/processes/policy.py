@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tomllib
 import zipfile
+import zlib
 from typing import Any
 
 import nognet
@@ -76,5 +77,5 @@ def _read_pyproject(content: bytes) -> dict[str, Any]:
                     "the bundle's pyproject.toml is too long", code="bundle-size"
                 )
             return tomllib.loads(archive.read(info).decode("utf-8"))
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError) as err:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError) as err:
         raise RefusedBundleError("the bundle can't be read", code="bundle-form") from err

@@ -147,6 +147,8 @@ def _be_child(
             details=failure or "",
         )
         code = 0
+    except BaseException:  # a forked child must never return into its parent's stack
+        log.exception("the task's process failed to hand over its reply")
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -85,3 +86,18 @@ def test_a_bundle_that_swells_is_refused_before_it_is_read() -> None:
 def test_the_message_tells_the_site_which_release_to_install() -> None:
     with pytest.raises(RefusedBundleError, match=r"is of nognet .*, installed here is 9\.9\.9"):
         check_bundle(thin_bundle().content, installed="9.9.9")
+
+
+def test_a_damaged_or_encrypted_bundle_is_refused_and_doesnt_end_the_worker() -> None:
+    whole = zipped(OURS)
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 0xFF
+        with contextlib.suppress(RefusedBundleError):  # no other error, whatever byte is wrong
+            check_bundle(bytes(changed))
+    encrypted = bytearray(whole)
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := whole.find(mark, at + 1)) >= 0:
+            encrypted[at + offset] |= 1
+    assert code_of(bytes(encrypted)) == "RefusedBundleError:bundle-form"
