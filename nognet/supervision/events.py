@@ -10,6 +10,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_TEXT = 320
+"""Characters of an event's text that are kept: a line has to fit into one write."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -36,7 +39,8 @@ class EventWriter:
         """Write one event; a supervisor that went away is no reason to fail."""
         if self.descriptor is None:
             return
-        line = json.dumps({"kind": kind, "text": text, "values": values}) + "\n"
+        # json.dumps makes at most 12 bytes of a character
+        line = json.dumps({"kind": kind, "text": text[:MAX_TEXT], "values": values}) + "\n"
         try:
             # one write of less than PIPE_BUF bytes is atomic: children may share the pipe
             os.write(self.descriptor, line.encode()[:4095])
