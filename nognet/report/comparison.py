@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from nognet.report.metrics_file import Figure, Figures, RunMetrics
 from nognet.types import Stratum
 
 MODEL = "federated"
+LOCAL = "local"
 REFERENCE = "copy"
 ALL_SITES = "all sites"
 PREDICTOR_TITLES = {
@@ -114,6 +115,23 @@ class ResultRow:
         return None if mine is None or theirs is None else mine - theirs
 
 
+def model_of(figures: Container[str]) -> str:
+    """Name the predictor that a run is about: the federated model, or that of a site alone.
+
+    >>> model_of({"federated", "local", "copy"}), model_of({"local", "copy"})
+    ('federated', 'local')
+    """
+    return LOCAL if LOCAL in figures and MODEL not in figures else MODEL
+
+
+def is_alone(metrics: RunMetrics) -> bool:
+    """Tell whether one site trained alone (`nognet train`), without a federation."""
+    tested = metrics.final.sites.values() if metrics.final else ()
+    found = [part.validation for entry in metrics.rounds for part in entry.sites.values()]
+    found += [entry.test for entry in tested]
+    return model_of({name for figures in found for name in figures}) == LOCAL
+
+
 def mean_of(figure: Figure | None, stratum: Stratum | None = None) -> float | None:
     """Take a figure's mean, of all pairs or of one stratum; None where it is missing."""
     if figure is None:
@@ -171,7 +189,7 @@ def ordered_metrics(names: Iterable[str]) -> list[str]:
 
 
 def _compare(site: str, figures: Figures) -> SiteComparison:
-    model, reference = figures.get(MODEL, {}), figures.get(REFERENCE, {})
+    model, reference = figures.get(model_of(figures), {}), figures.get(REFERENCE, {})
     counted = model.get("dsc")
     differences = tuple(
         Difference(

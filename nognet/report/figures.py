@@ -18,6 +18,7 @@ from nognet.report.comparison import (
     Headline,
     final_figures,
     mean_of,
+    model_of,
     ordered_predictors,
 )
 from nognet.report.comparison import PREDICTOR_TITLES as TITLES
@@ -98,7 +99,7 @@ def _svg(draw: Callable[[Canvas], None], *, width: float, height: float) -> str:
 def _draw_metric(axis: Axes, metrics: RunMetrics, sites: list[str], metric: str) -> None:
     for index, site in enumerate(sites):
         ink, style = site_ink(index), site_dashes(index)
-        rounds, values = _series(metrics, site, lambda part: _mean(part, MODEL, metric))
+        rounds, values = _series(metrics, site, lambda part: _mean(part, None, metric))
         axis.plot(rounds, values, style, color=ink, linewidth=1.6, marker="o", ms=3, label=site)
         _, copies = _series(metrics, site, lambda part: _mean(part, REFERENCE, metric))
         if copies:
@@ -130,8 +131,10 @@ def _series(
     return rounds, values
 
 
-def _mean(part: Any, predictor: str, metric: str) -> float | None:  # noqa: ANN401  SiteRound
-    return mean_of(part.validation.get(predictor, {}).get(metric))
+def _mean(part: Any, predictor: str | None, metric: str) -> float | None:  # noqa: ANN401  SiteRound
+    """Give a predictor's mean on validation; None stands for the model that the run is about."""
+    named = predictor or model_of(part.validation)
+    return mean_of(part.validation.get(named, {}).get(metric))
 
 
 def _finish_curve(axis: Axes, metrics: RunMetrics, title: str) -> None:
@@ -173,7 +176,7 @@ def _draw_headline(axis: Axes, by_site: dict[str, Figures], headline: Headline) 
             name: mean_of(figures.get(name, {}).get(headline.metric), headline.stratum)
             for name in predictors
         }
-        model, reference = means.get(MODEL), means.get(REFERENCE)
+        model, reference = means.get(model_of(figures)), means.get(REFERENCE)
         if model is not None and reference is not None:
             axis.plot([reference, model], [row, row], color=predictor_ink(MODEL), lw=2, alpha=0.35)
         for name in reversed(predictors):

@@ -14,7 +14,7 @@ from nognet.metrics.definitions import (
     STRATUM_TEXTS,
 )
 from nognet.report.cases import Case
-from nognet.report.comparison import ALL_SITES, compare_sites
+from nognet.report.comparison import ALL_SITES, compare_sites, is_alone
 from nognet.report.drawn import DrawnCase, draw_cases, read_drawn, write_drawn
 from nognet.report.figures import curves_svg, results_svg
 from nognet.report.metrics_file import RunMetrics, read_metrics
@@ -97,6 +97,7 @@ def _content(metrics: RunMetrics, cases: Sequence[DrawnCase]) -> dict[str, Any]:
         "training_sentence": training_sentence(metrics),
         "result_sentence": result_sentence(metrics),
         "privacy_sentence": privacy_sentence(metrics),
+        "alone": is_alone(metrics),
         "absence": absence_sentence(metrics),
         "caution": caution_sentence(comparisons),
         "comparisons": comparisons,

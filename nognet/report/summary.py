@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nognet.report.comparison import ALL_SITES, Difference, SiteComparison, Verdict, compare_sites
+from nognet.report.comparison import (
+    ALL_SITES,
+    Difference,
+    SiteComparison,
+    Verdict,
+    compare_sites,
+    is_alone,
+)
 from nognet.report.metrics_file import RunMetrics
 from nognet.report.numbers import count, number, signed
 
@@ -44,9 +51,14 @@ def training_sentence(metrics: RunMetrics) -> str:
     named = f" ({_listed(sites)})" if len(sites) <= MOST_NAMED else ""
     where = f"{_plural(len(sites), 'site')}{named}" if sites else "no site yet"
     rounds = f"{done}{of_planned} {'round' if done == 1 and not of_planned else 'rounds'}"
+    on_patients = f"on {_plural(patients, 'training patient')}"
+    if is_alone(metrics):
+        return (
+            f"MT-NoGNet was trained in {rounds} at {where} alone, {on_patients}. Nothing left it."
+        )
     return (
-        f"MT-NoGNet was trained in {rounds} of federated learning at {where}, on "
-        f"{_plural(patients, 'training patient')}. Sites exchanged model weights and summary "
+        f"MT-NoGNet was trained in {rounds} of federated learning at {where}, "
+        f"{on_patients}. Sites exchanged model weights and summary "
         "statistics only."
     )
 
@@ -60,7 +72,8 @@ def result_sentence(metrics: RunMetrics) -> str:
         return f"{status} and has no test results, so nothing can be said of its quality yet."
     patients = _plural(sum(c.n_patients for c in sites), "test patient")
     pairs = _plural(sum(c.n_pairs for c in sites), "pair")
-    model = f"On {patients} ({pairs} of scans), the federated model of round {metrics.final.round}"
+    kind = "local" if is_alone(metrics) else "federated"
+    model = f"On {patients} ({pairs} of scans), the {kind} model of round {metrics.final.round}"
     has_total = compared[-1].site == ALL_SITES or len(sites) == 1
     amounts = f" {_amounts(compared[-1])}" if has_total else ""
     return f"{model} {_verdict_clause(sites)}.{amounts}"

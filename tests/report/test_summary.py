@@ -63,3 +63,14 @@ def test_sites_that_are_missing_are_named_with_the_reason() -> None:
 def test_privacy_is_said_with_the_largest_epsilon_or_that_there_is_none() -> None:
     assert privacy_sentence(build_run()) == "Trained without differential privacy."
     assert "epsilon 1.90 spent at delta 0.001" in privacy_sentence(build_run(epsilon=True))
+
+
+def test_a_site_that_trained_alone_is_judged_by_its_local_model() -> None:
+    text = build_run(sites=("alpha",)).model_dump_json().replace('"federated":', '"local":')
+    metrics = RunMetrics.model_validate_json(text)
+    said = result_sentence(metrics)
+    assert "the local model of round" in said
+    assert "beats copying the baseline scan at its site" in said
+    assert said == result_sentence(build_run(sites=("alpha",))).replace("federated", "local")
+    assert "at 1 site (alpha) alone" in training_sentence(metrics)
+    assert "federated" not in training_sentence(metrics)
