@@ -8,6 +8,7 @@ import torch
 
 from nognet.config import SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
+from nognet.errors import PrivacyError
 from nognet.fit.device import cpu_threads, resolve_device
 from nognet.fit.predictors import (
     Predictor,
@@ -20,6 +21,7 @@ from nognet.fit.tensors import stack_pairs
 from nognet.fit.weights import Weights, network_with
 from nognet.metrics.pair import pair_metrics
 from nognet.metrics.statistics import PairRow, SiteStatistics
+from nognet.privacy.policy import stricter
 from nognet.types import RoiPair, Split
 
 _BATCH_SIZE = 4
@@ -39,8 +41,15 @@ def evaluate_split(
     at the site.
 
     Raises:
+        PrivacyError: of the patients that privacy protects figures were asked for.
         WireError: the weights don't fit the study's network.
     """
+    if split == "train" and stricter(study.privacy, site.privacy) is not None:
+        raise PrivacyError(
+            f"site {site.name}: under differential privacy no figures of training patients are "
+            "given, for they carry no noise; ask for 'validation' or 'test'",
+            code="train-split-private",
+        )
     device = resolve_device(site.device)
     with cpu_threads(site.threads):
         network = network_with(study.network, weights, device)

@@ -144,7 +144,8 @@ def privacy_sentence(metrics: RunMetrics) -> str:
     whose = "" if len(spent) == len(metrics.sites) else f" ({_listed(sorted(spent))} only)"
     return (
         f"Patient-level differential privacy{whose}: epsilon {number(epsilon, 2)} spent{at_delta} "
-        "at the site that spent most."
+        "at the site that spent most. It covers the weights. Counts and figures are not "
+        "noised; of these, isotropic growth depends on training patients by their median rate."
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nognet.config import NetworkConfig
+from nognet.config import NetworkConfig, PrivacyConfig
+from nognet.errors import PrivacyError
 from nognet.fit.evaluate import evaluate_pairs, evaluate_split
 from nognet.fit.predictors import (
     copy_baseline,
@@ -83,6 +84,21 @@ def test_a_split_is_evaluated_with_every_predictor_and_counts_its_patients(tmp_p
     for predictor in figures.values():
         assert predictor["dsc"]["n_pairs"] == counts["pairs"]
         assert predictor["dsc"]["n_patients"] == counts["patients"]
+
+
+@pytest.mark.parametrize("who", ["study", "site"])
+def test_under_privacy_no_figures_of_training_patients_are_given(tmp_path: Path, who: str) -> None:
+    site, prepared = opened(make_site(tmp_path / "alpha", "alpha"))
+    study = make_study(tmp_path)
+    weights = initial_weights(study.network, study.seed)
+    asked = {"privacy": PrivacyConfig(noise_multiplier=1.0, delta=1e-2)}
+    if who == "study":
+        study = study.model_copy(update=asked)
+    else:
+        site = site.model_copy(update=asked)
+    with pytest.raises(PrivacyError, match="no figures of training patients"):
+        evaluate_split(study, site, prepared, weights, split="train")
+    assert evaluate_split(study, site, prepared, weights, split="test").predictors
 
 
 def test_predictors_leave_the_batch_as_it_is() -> None:

@@ -62,7 +62,9 @@ def test_sites_that_are_missing_are_named_with_the_reason() -> None:
 
 def test_privacy_is_said_with_the_largest_epsilon_or_that_there_is_none() -> None:
     assert privacy_sentence(build_run()) == "Trained without differential privacy."
-    assert "epsilon 1.90 spent at delta 0.001" in privacy_sentence(build_run(epsilon=True))
+    said = privacy_sentence(build_run(epsilon=True))
+    assert "epsilon 1.90 spent at delta 0.001" in said
+    assert "It covers the weights. Counts and figures are not noised" in said
 
 
 def test_a_site_that_trained_alone_is_judged_by_its_local_model() -> None:
