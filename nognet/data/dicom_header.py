@@ -22,6 +22,7 @@ from nognet.errors import SiteDataError
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 CT_CLASSES = (CT_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 NATIVE_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+DATE_TAGS = ("AcquisitionDate", "SeriesDate", "StudyDate")
 LOSSY_SYNTAXES = (
     "1.2.840.10008.1.2.4.50",
     "1.2.840.10008.1.2.4.51",
@@ -70,6 +71,7 @@ class SliceHeader:
         sop_uid: SOP instance UID, of the file-meta header where the data set's is empty.
         series_uid: SeriesInstanceUID.
         study_uid: StudyInstanceUID.
+        date_text: AcquisitionDate, else SeriesDate, else StudyDate; empty where there is none.
         frame_of_reference: FrameOfReferenceUID.
         matrix: (rows, columns).
         pixel_spacing_mm: (between rows, between columns).
@@ -92,6 +94,7 @@ class SliceHeader:
     sop_uid: str
     series_uid: str
     study_uid: str
+    date_text: str
     frame_of_reference: str
     matrix: tuple[int, int] | None
     pixel_spacing_mm: tuple[float, float] | None
@@ -190,6 +193,7 @@ def _header(
         sop_uid=sop_uid or _text(meta, "MediaStorageSOPInstanceUID"),
         series_uid=_text(data, "SeriesInstanceUID"),
         study_uid=_text(data, "StudyInstanceUID"),
+        date_text=next(filter(None, (_text(data, name) for name in DATE_TAGS)), ""),
         frame_of_reference=_text(data, "FrameOfReferenceUID"),
         matrix=(rows, columns) if rows and columns else None,
         pixel_spacing_mm=cast(

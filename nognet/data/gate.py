@@ -14,8 +14,10 @@ WARN_NODULE_DISPLACEMENT_MM = 7.5
 MAX_CUT_FRACTION = 0.05
 MIN_COVERED_FRACTION = 0.95
 MAX_THICKNESS_DIFFERENCE_MM = 0.5
+MAX_DAYS_OFF = 1
 
 PAIR_CODES: dict[str, str] = {
+    "dates-differ": "the headers of the two CTs lie another number of days apart than the table",
     "interval": "the two times are too far apart",
     "thickness-differs": "slice thickness differs between the two times",
     "kernels-differ": "reconstruction kernels differ between the two times",
@@ -51,6 +53,7 @@ ADVICE: dict[str, str] = {
     "registration": "check that both CTs are of one patient and region",
     "nodule-mismatch": "check the nodule's name at both times",
     "nodule-cut": "choose a larger roi.size_vox",
+    "dates-differ": "check the column 'date': are the two rows swapped?",
     "interval": "raise preparation.max_interval_days, or leave the pair out",
     "patient-leak": "list the CT under one patient",
     "duplicate-study": "check the paths in the column 'image'",
@@ -73,6 +76,7 @@ class PairFacts:
         covered: Part of the ROI inside each field of view.
         displacement_mm: Distance of the nodules' centres after registration.
         radius_mm: Radius of a sphere of the larger volume.
+        header_days: Days between the two times by the CTs' headers; None where not known.
     """
 
     interval_days: float
@@ -83,6 +87,7 @@ class PairFacts:
     covered: tuple[float, float]
     displacement_mm: float
     radius_mm: float
+    header_days: int | None = None
 
 
 def advice_for(code: str) -> str:
@@ -107,9 +112,18 @@ def judge_pair(facts: PairFacts, limits: PreparationConfig) -> tuple[Finding, ..
     """List all that speaks against a pair."""
     return (
         *judge_interval(facts.interval_days, limits),
+        *_dates(facts),
         *_acquisition(facts, limits),
         *_nodule(facts),
     )
+
+
+def _dates(facts: PairFacts) -> Iterator[Finding]:
+    """Hold the table against the headers; equal dates there are a mark of de-identification."""
+    found = facts.header_days
+    if found and abs(found - facts.interval_days) > MAX_DAYS_OFF:
+        message = f"{facts.interval_days:.0f} days by the table, {found} by the headers of the CTs"
+        yield Finding("dates-differ", "warning", message)
 
 
 def _acquisition(facts: PairFacts, limits: PreparationConfig) -> Iterator[Finding]:

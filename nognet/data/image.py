@@ -8,6 +8,7 @@ ImagePositionPatient.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ class CtReading:
         thickness_mm: SliceThickness as declared, or the measured gap where that isn't known.
         kernel: ConvolutionKernel; empty where not known.
         files: The files it was read from, in the order of slices.
+        date: Day of the CT by its header; None where not known.
     """
 
     volume: Volume
@@ -57,6 +59,7 @@ class CtReading:
     thickness_mm: float
     kernel: str
     files: tuple[Path, ...]
+    date: dt.date | None = None
 
 
 def read_ct(path: Path) -> Volume:
@@ -147,6 +150,7 @@ def read_series(report: SeriesReport) -> CtReading:
         thickness_mm=first.thickness_mm or report.geometry.spacing_mm[2],
         kernel=first.kernel,
         files=tuple(header.path for header in report.headers),
+        date=_day(first.date_text),
     )
 
 
@@ -289,6 +293,13 @@ def _verify_positions(headers: tuple[SliceHeader, ...], geometry: Geometry) -> N
             f"ImagePositionPatient (at most {POSITION_TOLERANCE_MM} mm are allowed)",
             code="irregular-spacing",
         )
+
+
+def _day(text: str) -> dt.date | None:
+    try:
+        return dt.datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007  a day
+    except ValueError:
+        return None
 
 
 def _compact(array: NDArray[np.float32]) -> NDArray[np.int16] | NDArray[np.float32]:

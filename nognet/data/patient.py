@@ -326,6 +326,7 @@ def _cut(
         ),
         displacement_mm=registration.nodule_displacement_mm,
         radius_mm=float((max(volumes) * 3 / (4 * np.pi)) ** (1 / 3)),
+        header_days=_header_days(first.reading, second.reading),
     )
     quality = {
         "ncc": registration.ncc,
@@ -336,6 +337,12 @@ def _cut(
         "follow_up_roi_volume_mm3": float(follow_up_mask.sum()),
     }
     return pair, facts, quality
+
+
+def _header_days(first: CtReading, second: CtReading) -> int | None:
+    if first.date is None or second.date is None:
+        return None
+    return (second.date - first.date).days
 
 
 def _status(findings: Sequence[Finding]) -> PairStatus:

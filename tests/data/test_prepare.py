@@ -266,6 +266,17 @@ def test_one_ct_under_two_patients_is_refused_for_both(site: SiteConfig) -> None
     assert all(o.status == "refused" for o in outcomes if o.patient in leaking)
 
 
+def test_dates_that_differ_from_the_headers_are_warned_of(site: SiteConfig) -> None:
+    place = site.studies.parent / PATIENTS[0]
+    for date, tag in (("2019-04-05", "20200607"), ("2020-06-07", "20190405")):  # swapped
+        for file in (place / date / "ct").iterdir():
+            edit(file, AcquisitionDate=tag)
+    outcomes = examine_site(site).outcomes
+    warned = {o.lines: f for o in outcomes for f in o.findings if f.code == "dates-differ"}
+    assert {o.patient for o in outcomes if o.lines in warned} == {PATIENTS[0]}
+    assert warned[2, 3].message == "429 days by the table, -429 by the headers of the CTs"
+
+
 def test_no_usable_pair_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     site = write_site(tmp_path, PATIENTS[:1])
     for date in list(RADII)[:2]:
