@@ -13,7 +13,7 @@ A volume follows ``V(t) = V0 exp(rate * t)``. The rate comes from what the basel
 
 Within a growing kind, *aggressiveness* in [0, 1] is visible (more and longer spicules, deeper
 lobes, larger core) and shortens the doubling time; a lognormal factor that no image shows is left,
-and one nodule in twenty-five breaks its kind's rule (a spiculated scar that rests, a round nodule
+and one nodule in fifty breaks its kind's rule (a spiculated scar that rests, a round nodule
 that grows).
 
 Intervals and sizes follow the NLSTt tables (screening rounds of the National Lung Screening Trial,
@@ -41,7 +41,7 @@ from nognet.types import Stratum
 
 Kind = Literal["spiculated", "lobulated", "part_solid", "smooth", "ground_glass", "infectious"]
 DAYS_PER_YEAR = 365.25
-CONTRARY_SHARE = 0.04
+CONTRARY_SHARE = 0.02
 
 
 @dataclass(frozen=True)

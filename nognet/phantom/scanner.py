@@ -51,19 +51,19 @@ SCANNERS: tuple[Scanner, ...] = (
     Scanner(
         manufacturer="PHANTOM MEDICAL A", model="Medium 64", kernel="B40f", kvp=120,
         tube_current_ma=110, thickness_mm=1.5, slice_spacing_mm=1.5, pixel_mm=0.84375, matrix=224,
-        noise_hu=20.0, noise_blur=1, edge_mm=0.85, table_mm=(0.0, -160.0, -640.0),
+        noise_hu=28.0, noise_blur=1, edge_mm=0.85, table_mm=(0.0, -160.0, -640.0),
         mask_format="SEG",
     ),
     Scanner(
         manufacturer="PHANTOM MEDICAL B", model="Sharp 128", kernel="LUNG", kvp=120,
         tube_current_ma=80, thickness_mm=1.25, slice_spacing_mm=1.25, pixel_mm=0.78125, matrix=240,
-        noise_hu=32.0, noise_blur=-1, edge_mm=0.65, table_mm=(6.0, 12.0, 215.0),
+        noise_hu=40.0, noise_blur=-1, edge_mm=0.65, table_mm=(6.0, 12.0, 215.0),
         mask_format="RTSTRUCT",
     ),
     Scanner(
         manufacturer="PHANTOM MEDICAL C", model="Low Dose 16", kernel="STANDARD", kvp=100,
         tube_current_ma=40, thickness_mm=2.0, slice_spacing_mm=2.0, pixel_mm=0.90625, matrix=208,
-        noise_hu=25.0, noise_blur=2, edge_mm=1.0, table_mm=(-4.0, 0.0, 1290.0),
+        noise_hu=34.0, noise_blur=2, edge_mm=1.0, table_mm=(-4.0, 0.0, 1290.0),
         mask_format="SEG",
     ),
 )  # fmt: skip
