@@ -18,7 +18,7 @@ from nognet.fit.predictors import (
 )
 from nognet.fit.tensors import stack_pairs
 from nognet.fit.weights import initial_weights, network_with
-from nognet.types import RoiPair
+from nognet.types import SPLITS, RoiPair
 from tests.builders.federation import make_site, make_study, opened, roi_pair, sphere
 
 
@@ -84,6 +84,17 @@ def test_a_split_is_evaluated_with_every_predictor_and_counts_its_patients(tmp_p
     for predictor in figures.values():
         assert predictor["dsc"]["n_pairs"] == counts["pairs"]
         assert predictor["dsc"]["n_patients"] == counts["patients"]
+
+
+def test_isotropic_growth_takes_its_rate_from_training_patients_alone(tmp_path: Path) -> None:
+    site, prepared = opened(make_site(tmp_path / "alpha", "alpha"))
+    study = make_study(tmp_path)
+    weights = initial_weights(study.network, study.seed)
+    rates = {split: median_growth(prepared.pairs(split)) for split in SPLITS}
+    assert rates["train"] != rates["test"]
+    found = evaluate_split(study, site, prepared, weights, split="test").figures()["isotropic"]
+    predictor = {"isotropic": isotropic_growth(rates["train"])}
+    assert found == evaluate_pairs(predictor, prepared.pairs("test")).figures()["isotropic"]
 
 
 @pytest.mark.parametrize("who", ["study", "site"])
