@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 FlatWeights = NDArray[np.float32]
+MAX_ABS_WEIGHT = 1e6  # finite, but sums and squares of it would not stay so; real ones are < 100
 
 
 class ParameterSpec(Protocol):
@@ -89,7 +90,7 @@ def checked_flat(flat: NDArray[Any], length: int, *, what: str) -> FlatWeights:
     """Check dtype, shape and that all numbers are finite; return the vector itself.
 
     Raises:
-        WireError: with the code ``dtype``, ``shape`` or ``non-finite``.
+        WireError: with the code ``dtype``, ``shape``, ``non-finite`` or ``too-large``.
     """
     if flat.dtype != np.float32:
         raise WireError(f"{what}: found dtype {flat.dtype}, expected float32", code="dtype")
@@ -98,6 +99,13 @@ def checked_flat(flat: NDArray[Any], length: int, *, what: str) -> FlatWeights:
     bad = int(flat.size - np.count_nonzero(np.isfinite(flat)))
     if bad:
         raise WireError(f"{what}: {bad} of {length} numbers are not finite", code="non-finite")
+    largest = float(np.abs(flat).max(initial=0.0))
+    if largest > MAX_ABS_WEIGHT:
+        raise WireError(
+            f"{what}: a number of size {largest:.3g}, expected at most {MAX_ABS_WEIGHT:g}; the "
+            "training diverged, lower training.learning_rate",
+            code="too-large",
+        )
     return flat
 
 

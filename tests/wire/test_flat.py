@@ -81,6 +81,7 @@ def test_packing_names_a_missing_parameter() -> None:
         (np.zeros((11, 1), np.float32), "shape"),
         (np.zeros(11, np.float64), "dtype"),
         (np.full(11, np.nan, np.float32), "non-finite"),
+        (np.full(11, 3e38, np.float32), "too-large"),
     ],
 )
 def test_unpacking_refuses_what_does_not_fit(flat: np.ndarray, code: str) -> None:
