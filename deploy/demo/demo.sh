@@ -7,4 +7,5 @@ seed=${2:-1}
 here=$(dirname "$0")
 
 nognet phantom --sites 3 --patients 24 --seed "$seed" --out "$folder" --force
-nognet-sim --study "$here/study.yaml" --sites "$folder"/*/site.yaml
+# all three at once: on few cores they share them evenly, and none waits for a second turn
+nognet-sim --study "$here/study.yaml" --workers 3 --sites "$folder"/*/site.yaml

@@ -159,3 +159,13 @@ def dilate(mask: Tensor, radius: int) -> Tensor:
         kernel[axis] = edge
         mask = F.max_pool3d(mask, kernel, 1, [size // 2 for size in kernel])
     return mask
+
+
+def dilate_by_faces(mask: Tensor) -> Tensor:
+    """Dilate by the voxels that share a face: ``(B, C, D, H, W)``."""
+    grown = mask
+    for axis in range(3):
+        kernel = [1, 1, 1]
+        kernel[axis] = 3
+        grown = torch.maximum(grown, F.max_pool3d(mask, kernel, 1, [k // 2 for k in kernel]))
+    return grown

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nognet.network.layers import dilate
+from nognet.network.layers import dilate, dilate_by_faces
 from nognet.network.warp import spatial_size, voxel_positions
 
-DESCRIPTOR_COUNT = 11
-# centre and scale of the descriptors over a phantom cohort of 96 pairs
+DESCRIPTOR_COUNT = 17
+# centre and scale of the descriptors over a phantom cohort of 192 pairs
 _STANDARD = (
-    (-0.10, 0.05, -0.27, 0.21, -0.01, -0.29, 0.56, 0.55, 0.10, 0.026, 1.035),
-    (0.19, 0.30, 0.21, 0.35, 0.30, 0.30, 0.84, 0.16, 0.155, 0.034, 0.072),
-)
+    (4.47, 0.50, 0.098, 0.59, 0.47, 0.127, 0.28, 2.06, 0.042, 0.032, 1.56,
+     1.08, 1.07, 0.123, 0.46, 0.25, 0.051),
+    (0.97, 0.15, 0.032, 0.18, 0.15, 0.020, 0.13, 0.15, 0.038, 0.037, 0.091,
+     0.044, 0.042, 0.035, 0.22, 0.069, 0.053),
+)  # fmt: skip
 _SOFT_TISSUE = 0.42  # -430 HU in the window -1024..400
 _REACH = 2.0  # the growth field falls off at this multiple of the larger radius
 
@@ -73,43 +75,89 @@ def growth_field(shape: NoduleShape, log_growth: Tensor, size: tuple[int, int, i
 
 
 def nodule_descriptors(image: Tensor, mask: Tensor) -> Tensor:
-    """Describe size, density and surface of the nodule by eleven numbers of order 1.
+    """Describe the nodule by seventeen numbers of order 1: size, density, surface, form and edge.
 
-    Radius; mean and spread of density; density of core, rim and surroundings; steepness of the
-    edge; surface over that of a ball of equal volume, by dilation and by voxel faces (lobulation,
-    spiculation); share of soft tissue just outside (rays, vessels); spread within the core.
+    None changes when the nodule is turned or mirrored.
 
     Args:
         image: ``(B, 1, D, H, W)`` in [0, 1].
         mask: ``(B, 1, D, H, W)`` in {0, 1}.
 
     Returns:
-        ``(B, 11)``, each about standard normal over a phantom cohort.
+        ``(B, 17)``, each about standard normal over a phantom cohort.
+    """
+    columns = [*_density_and_surface(image, mask), *_form(mask), *_edge(image, mask)]
+    centre, scale = (torch.tensor(values, device=image.device) for values in _STANDARD)
+    return (torch.stack(columns, dim=1) - centre) / scale
+
+
+def _density_and_surface(image: Tensor, mask: Tensor) -> list[Tensor]:
+    """Radius; mean and spread of density; core, rim, surroundings, steepness; surface; rays.
+
+    The surface is that over a ball's of equal volume, by dilation and by voxel faces (lobulation,
+    spiculation); rays and vessels are the share of soft tissue just outside.
     """
     dilated = dilate(mask, 1)
     eroded = 1.0 - dilate(1.0 - mask, 1)
     rim, ring = mask - eroded, dilated - mask
     surroundings = dilate(dilated, 2) - dilated
-    volume = mask.flatten(1).sum(1)
-    ball_radius = (volume * (3.0 / (4.0 * math.pi))).pow(1.0 / 3.0)
-    ball_surface = (4.0 * math.pi * ball_radius.square()).clamp_min(1.0)
+    radius = nodule_shape(mask).radius_vox
+    ball_surface = (4.0 * math.pi * radius.square()).clamp_min(1.0)
     faces = torch.stack([mask.diff(dim=k).abs().flatten(1).sum(1) for k in (2, 3, 4)]).sum(0)
     rim_mean, ring_mean = _mean_over(image, rim), _mean_over(image, ring)
-    columns = [
-        ball_radius / 5.0 - 1.0,
-        2.0 * _mean_over(image, mask) - 1.0,
-        8.0 * _spread_over(image, mask) - 1.0,
-        2.0 * _mean_over(image, eroded) - 1.0,
-        2.0 * rim_mean - 1.0,
-        4.0 * _mean_over(image, surroundings) - 1.0,
-        6.0 * (rim_mean - ring_mean) - 1.0,
-        ring.flatten(1).sum(1) / ball_surface - 1.5,
+    return [
+        radius,
+        _mean_over(image, mask),
+        _spread_over(image, mask),
+        _mean_over(image, eroded),
+        rim_mean,
+        _mean_over(image, surroundings),
+        rim_mean - ring_mean,
+        ring.flatten(1).sum(1) / ball_surface,
         _mean_over(torch.sigmoid((image - _SOFT_TISSUE) / 0.02), ring),
         _spread_over(image, eroded),
-        faces / (1.5 * ball_surface),
+        faces / ball_surface,
     ]
-    centre, scale = (torch.tensor(values, device=image.device) for values in _STANDARD)
-    return (torch.stack(columns, dim=1) - centre) / scale
+
+
+def _form(mask: Tensor) -> list[Tensor]:
+    """Departure from a ball and from an ellipsoid, by the moments of the mask.
+
+    The volume of the ellipsoid of equal inertia over the volume (1 for any ellipsoid); the second
+    moment over a ball's; the spread of the rim's distance from the centroid; the elongation.
+    """
+    volume = mask.flatten(1).sum(1).clamp_min(1.0)
+    shape = nodule_shape(mask)
+    radius_squared = shape.radius_vox.square().clamp_min(1.0)
+    offset = voxel_positions(spatial_size(mask), mask.device)
+    offset = (offset - shape.centroid_vox[:, :, None, None, None]).flatten(2)  # (B, 3, voxels)
+    weighted = offset * (mask / _expand(volume)).flatten(2)
+    # a voxel is a cube, not a point: its own inertia is 1/12
+    inertia = weighted @ offset.transpose(1, 2) + torch.eye(3, device=mask.device) / 12.0
+    axes = torch.linalg.eigvalsh(inertia.float())
+    rim = mask - (1.0 - dilate_by_faces(1.0 - mask))
+    distance = offset.square().sum(1).sqrt().reshape(mask.shape)
+    ellipsoid = (4.0 / 3.0) * math.pi * 5.0**1.5 * axes.prod(1).sqrt()
+    return [
+        ellipsoid / volume,
+        axes.sum(1) / (0.6 * radius_squared),
+        _spread_over(distance, rim) / _mean_over(distance, rim).clamp_min(1.0),
+        (axes[:, 2] / axes[:, 0]).log(),
+    ]
+
+
+def _edge(image: Tensor, mask: Tensor) -> list[Tensor]:
+    """Blur: density one and two voxels outside, over the contrast of core and surroundings."""
+    rings = [mask]
+    for _ in range(5):
+        rings.append(dilate_by_faces(rings[-1]))
+    far = _mean_over(image, rings[5] - rings[3])
+    core = _mean_over(image, 1.0 - dilate_by_faces(1.0 - mask))
+    contrast = (core - far).clamp_min(0.03)
+    return [
+        (_mean_over(image, rings[1] - rings[0]) - far) / contrast,
+        (_mean_over(image, rings[2] - rings[1]) - far) / contrast,
+    ]
 
 
 def _mean_over(values: Tensor, region: Tensor) -> Tensor:

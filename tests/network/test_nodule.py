@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from nognet.network.nodule import (
     DESCRIPTOR_COUNT,
+    _edge,
+    _form,
     growth_field,
     nodule_descriptors,
     nodule_shape,
@@ -92,3 +94,30 @@ def test_descriptors_of_an_empty_mask_are_finite_and_so_is_their_slope() -> None
     assert torch.isfinite(described).all()
     assert image.grad is not None
     assert torch.isfinite(image.grad).all()
+
+
+def _ellipsoid(axes_vox: tuple[float, float, float]) -> torch.Tensor:
+    offset = voxel_positions(SIZE, torch.device("cpu")) - 15.5
+    scaled = offset / torch.tensor(axes_vox)[None, :, None, None, None]
+    return (scaled.square().sum(1, keepdim=True) <= 1.0).float()
+
+
+@given(
+    axes=st.tuples(st.floats(5.0, 10.0), st.floats(5.0, 10.0), st.floats(5.0, 10.0)),
+)
+@settings(max_examples=15, deadline=None)
+def test_form_has_the_closed_form_of_an_ellipsoid(axes: tuple[float, float, float]) -> None:
+    volume_ratio, second_moment, _, elongation = (v.item() for v in _form(_ellipsoid(axes)))
+    mean_square = sum(a * a for a in axes) / 3
+    assert volume_ratio == pytest.approx(1.0, abs=0.03)
+    assert second_moment == pytest.approx(mean_square / math.prod(axes) ** (2 / 3), rel=0.03)
+    assert elongation == pytest.approx(2 * math.log(max(axes) / min(axes)), abs=0.08)
+
+
+def test_a_blurred_edge_shows_in_the_rings_outside() -> None:
+    mask = ball(6.0)
+    sharp = 0.1 + 0.5 * mask
+    blurred = torch.nn.functional.avg_pool3d(sharp, 5, 1, 2, count_include_pad=False)
+    for crisp, soft in zip(_edge(sharp, mask), _edge(blurred, mask), strict=True):
+        assert crisp.item() == pytest.approx(0.0, abs=1e-5)
+        assert soft.item() > 0.03
