@@ -153,19 +153,27 @@ class CrossTaskAttention(nn.Module):
 
 def dilate(mask: Tensor, radius: int) -> Tensor:
     """Dilate by a cube of edge ``2 radius + 1``, axis by axis: ``(B, C, D, H, W)``."""
-    edge = 2 * radius + 1
-    for axis in range(3):
-        kernel = [1, 1, 1]
-        kernel[axis] = edge
-        mask = F.max_pool3d(mask, kernel, 1, [size // 2 for size in kernel])
+    for axis in (2, 3, 4):
+        mask = _dilate_along(mask, axis, radius)
     return mask
 
 
 def dilate_by_faces(mask: Tensor) -> Tensor:
     """Dilate by the voxels that share a face: ``(B, C, D, H, W)``."""
-    grown = mask
-    for axis in range(3):
-        kernel = [1, 1, 1]
-        kernel[axis] = 3
-        grown = torch.maximum(grown, F.max_pool3d(mask, kernel, 1, [k // 2 for k in kernel]))
+    along = [_dilate_along(mask, axis, 1) for axis in (2, 3, 4)]
+    return torch.maximum(torch.maximum(along[0], along[1]), along[2])
+
+
+def _dilate_along(mask: Tensor, axis: int, radius: int) -> Tensor:
+    """Take the maximum over a window along one axis by shifted copies.
+
+    `max_pool3d` gives the same ten times slower: it keeps track of indices. Masks have no gradient.
+    """
+    grown = mask.detach().clone()
+    length = mask.shape[axis]
+    for step in range(1, radius + 1):
+        rest = length - step
+        for to, of in ((step, 0), (0, step)):
+            part = grown.narrow(axis, to, rest)
+            part.copy_(torch.maximum(part, mask.detach().narrow(axis, of, rest)))
     return grown
