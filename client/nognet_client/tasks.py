@@ -45,7 +45,7 @@ Progress = Callable[[int, int, float], None]
 class TrainFunction(Protocol):
     """`nognet.fit.train.train_round`."""
 
-    def __call__(  # noqa: D102
+    def __call__(  # noqa: D102  described by the class
         self,
         study: StudyConfig,
         site: SiteConfig,
@@ -60,7 +60,7 @@ class TrainFunction(Protocol):
 class EvaluateFunction(Protocol):
     """`nognet.fit.evaluate.evaluate_split`."""
 
-    def __call__(  # noqa: D102
+    def __call__(  # noqa: D102  described by the class
         self,
         study: StudyConfig,
         site: SiteConfig,

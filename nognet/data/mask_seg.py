@@ -91,7 +91,7 @@ def _labels(seg: Any) -> dict[int, str]:  # noqa: ANN401  highdicom has no types
     return labels
 
 
-def _segment_volume(seg: Any, number: int, path: Path) -> Volume:  # noqa: ANN401
+def _segment_volume(seg: Any, number: int, path: Path) -> Volume:  # noqa: ANN401  untyped
     try:
         whole = seg.get_volume(segment_numbers=[number], allow_missing_positions=True)
     except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as err:

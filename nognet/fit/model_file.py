@@ -74,7 +74,7 @@ def load_model(path: Path) -> SavedModel:
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  no dict
     except FileNotFoundError as err:
         raise WireError(f"{path}: no such model file", code="no-model") from err
     except (safetensors.SafetensorError, OSError) as err:
