@@ -12,7 +12,7 @@ from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from nognet.config import SiteConfig, load_site
-from nognet.data.prepare import prepared_or_prepare
+from nognet.data.site.prepare import prepared_or_prepare
 from nognet.errors import ConfigError
 from nognet.wire.records import EvaluateTask, JoinTask, TrainTask
 from nognet_client.guard import guarded

@@ -22,8 +22,8 @@ def check(
     Ends with exit code 4 where a pair is refused (with --strict: or warned of).
     """
     from nognet.config import load_site
-    from nognet.data.patient import outcome_as_json
-    from nognet.data.prepare import examine_site
+    from nognet.data.pairs.patient import outcome_as_json
+    from nognet.data.site.prepare import examine_site
     from nognet.errors import SiteDataError
 
     config = load_site(site)

@@ -84,7 +84,7 @@ def _write_open_keys(summaries: Sequence[SiteSummary], seed: int) -> None:
     A hospital's key is random and secret. A phantom has nothing to hide, and with an open key its
     pseudonyms, hence its split, are the same wherever the same seed is used.
     """
-    from nognet.data.pseudonym import KEY_BYTES, write_key
+    from nognet.data.site.pseudonym import KEY_BYTES, write_key
 
     for summary in summaries:
         text = f"phantom:{seed}:{summary.folder.name}"
@@ -97,7 +97,7 @@ def _write_roi_sites(
 ) -> tuple[SiteSummary, ...]:
     """Write each hospital's pairs straight into the store that preparation would write."""
     from nognet.config import RoiConfig, SplitConfig
-    from nognet.data.split import assign_splits, patient_stratum
+    from nognet.data.site.split import assign_splits, patient_stratum
     from nognet.data.store import write_store
     from nognet.phantom.cohort import make_room, write_site_files
     from nognet.phantom.patient import draw_patient, plan_patients

@@ -14,8 +14,8 @@ import typer
 from nognet.console import emit, say
 
 if TYPE_CHECKING:
-    from nognet.data.patient import PairOutcome
-    from nognet.data.prepare import Examination
+    from nognet.data.pairs.patient import PairOutcome
+    from nognet.data.site.prepare import Examination
     from nognet.data.store import PreparedSite
 
 REFUSED_SHOWN = 40
@@ -27,7 +27,7 @@ def prepare(
 ) -> None:
     """Read, register and cut every pair; store what is usable, list what is not and why."""
     from nognet.config import load_site
-    from nognet.data.prepare import prepare_site_with_report
+    from nognet.data.site.prepare import prepare_site_with_report
 
     config = load_site(site)
     with progress_to_stderr(f"prepare {config.name}") as progress:
@@ -55,7 +55,7 @@ def one_line(examination: Examination) -> str:
 
 def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
     """List the findings: warnings summed by code, refusals pair by pair with what to do."""
-    from nognet.data.gate import advice_for, meaning_of
+    from nognet.data.pairs.gate import advice_for, meaning_of
 
     warned = Counter(
         code
@@ -127,7 +127,7 @@ def _counts_table(prepared: PreparedSite) -> Iterator[str]:
 
 
 def _as_json(name: str, prepared: PreparedSite, examination: Examination) -> dict[str, Any]:
-    from nognet.data.patient import outcome_as_json
+    from nognet.data.pairs.patient import outcome_as_json
 
     return {
         "site": name,

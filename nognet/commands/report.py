@@ -46,7 +46,7 @@ def report(
 
 def _local_cases(run: Path, sites: list[Path]) -> list[Any]:
     from nognet.config import load_site
-    from nognet.data.prepare import prepared_or_prepare
+    from nognet.data.site.prepare import prepared_or_prepare
     from nognet.report.site_cases import cases_of_site
 
     configs = [load_site(path) for path in sites]

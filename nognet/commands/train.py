@@ -58,7 +58,7 @@ def train(
 
 def _prepare(site: SiteConfig) -> PreparedSite:
     from nognet.commands.prepare import progress_to_stderr
-    from nognet.data.prepare import prepare_site, prepared_or_prepare
+    from nognet.data.site.prepare import prepare_site, prepared_or_prepare
 
     with progress_to_stderr(f"prepare {site.name}") as progress:
         if site.studies.exists():

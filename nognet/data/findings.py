@@ -52,7 +52,7 @@ CODES: dict[str, str] = {
     "mask-resampled": "the mask lay on another grid and was resampled in world space",
     "mask-segment": "the segment is not in the mask, or must be named",
 }
-"""Every code of ingestion with what it means; pairs add theirs in `nognet.data.gate`."""
+"""Every code of ingestion with what it means; pairs add theirs in `nognet.data.pairs.gate`."""
 
 
 @dataclass(frozen=True)

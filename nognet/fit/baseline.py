@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nognet.config import PreparationConfig, RoiConfig
+from nognet.data.ct.image import CtReading, check_hounsfield, read_ct_with_findings
 from nognet.data.findings import Finding
-from nognet.data.gate import PairFacts, advice_for, judge_pair
-from nognet.data.image import CtReading, check_hounsfield, read_ct_with_findings
-from nognet.data.mask import MaskSource, read_mask_with_findings
-from nognet.data.register import Registration
-from nognet.data.roi import (
+from nognet.data.masks.reading import MaskSource, read_mask_with_findings
+from nognet.data.pairs.gate import PairFacts, advice_for, judge_pair
+from nognet.data.pairs.register import Registration
+from nognet.data.pairs.roi import (
     covered_fraction,
     crop_mask,
     cut_image,

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from nognet.commands.main import app
 from nognet.config import NetworkConfig, RoiConfig
-from nognet.data.image import read_ct
-from nognet.data.mask import read_mask
+from nognet.data.ct.image import read_ct
+from nognet.data.masks.reading import read_mask
 from nognet.data.sitk_bridge import to_sitk
 from nognet.errors import ConfigError, GeometryError, NognetError, SiteDataError, WireError
 from nognet.fit.baseline import read_baseline

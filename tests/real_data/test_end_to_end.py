@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from nognet.commands.main import app
 from nognet.config import SiteConfig, SplitConfig, StudyConfig, load_site
-from nognet.data.prepare import Examination, prepare_site_with_report
-from nognet.data.pseudonym import KEY_BYTES, write_key
+from nognet.data.site.prepare import Examination, prepare_site_with_report
+from nognet.data.site.pseudonym import KEY_BYTES, write_key
 from nognet.data.store import PreparedSite
 from nognet.fit.alone import LocalRound, evaluate_local, train_alone
 from nognet.fit.model_file import save_model

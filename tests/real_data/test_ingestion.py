@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nognet.data.image import read_ct, read_ct_with_findings
-from nognet.data.mask import MaskSource, read_mask, read_mask_with_findings
+from nognet.data.ct.image import read_ct, read_ct_with_findings
+from nognet.data.masks.reading import MaskSource, read_mask, read_mask_with_findings
 from nognet.errors import NognetError
 
 pytestmark = pytest.mark.real_data

@@ -74,7 +74,7 @@ def prepare(site: SiteConfig) -> None:
         log.info("%s isn't there; using the pairs prepared in %s", site.studies, site.cache)
         prepared = open_store(site.cache)
     else:
-        from nognet.data.prepare import prepare_site
+        from nognet.data.site.prepare import prepare_site
 
         log.info("preparing %s", site.studies)
         prepared = prepare_site(site, progress=_teller())

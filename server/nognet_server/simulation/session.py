@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nognet.config import SiteConfig
 from nognet.console import emit, say
-from nognet.data.prepare import prepare_site, prepared_or_prepare
+from nognet.data.site.prepare import prepare_site, prepared_or_prepare
 from nognet.data.store import PreparedSite
 from nognet.errors import INTERRUPTED_EXIT_CODE, NognetError
 from nognet.report.html import build_report

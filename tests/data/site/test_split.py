@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nognet.config import SplitConfig
-from nognet.data.split import assign_splits, quotas
+from nognet.data.site.split import assign_splits, quotas
 from nognet.types import SPLITS, STRATA, Stratum
 
 strata_of = st.dictionaries(

@@ -19,13 +19,12 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from nognet.config import PreparationConfig, RoiConfig
+from nognet.data.ct.image import CtReading, check_hounsfield, files_behind, read_ct_with_findings
 from nognet.data.findings import Finding
-from nognet.data.gate import PairFacts, judge_interval, judge_pair
-from nognet.data.image import CtReading, check_hounsfield, files_behind, read_ct_with_findings
-from nognet.data.mask import MaskSource, read_mask_with_findings
-from nognet.data.pseudonym import Pseudonyms
-from nognet.data.register import CtWithNodule, Registration, register
-from nognet.data.roi import (
+from nognet.data.masks.reading import MaskSource, read_mask_with_findings
+from nognet.data.pairs.gate import PairFacts, judge_interval, judge_pair
+from nognet.data.pairs.register import CtWithNodule, Registration, register
+from nognet.data.pairs.roi import (
     covered_fraction,
     crop_mask,
     cut_image,
@@ -33,8 +32,9 @@ from nognet.data.roi import (
     nodule_volume_mm3,
     roi_grid,
 )
+from nognet.data.site.pseudonym import Pseudonyms
+from nognet.data.site.studies import StudyRow
 from nognet.data.store import PairRecord, find_pair, write_pair
-from nognet.data.studies import StudyRow
 from nognet.errors import NognetError, SiteDataError
 from nognet.types import RoiPair
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
-from nognet.data.mask_rtstruct import rasterise
+from nognet.data.masks.rtstruct import rasterise
 from nognet.errors import GeometryError
 from nognet.types import Geometry
 from tests.builders.ct_files import geometry, rotation

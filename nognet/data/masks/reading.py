@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nognet.data.dicom_header import read_dataset
-from nognet.data.dicom_series import list_files
+from nognet.data.ct.header import read_dataset
+from nognet.data.ct.image import CtReading, is_image_file
+from nognet.data.ct.series import list_files
 from nognet.data.findings import Finding
-from nognet.data.image import CtReading, is_image_file
-from nognet.data.mask_grid import place_on
-from nognet.data.mask_image import read_mask_image
-from nognet.data.mask_rtstruct import rasterise, read_structure
-from nognet.data.mask_seg import read_seg
+from nognet.data.masks.grid import place_on
+from nognet.data.masks.image_file import read_mask_image
+from nognet.data.masks.rtstruct import rasterise, read_structure
+from nognet.data.masks.seg import read_seg
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Volume
 

@@ -17,17 +17,17 @@ from typing import Any
 
 from nognet.config import SiteConfig
 from nognet.data.findings import Finding
-from nognet.data.patient import (
+from nognet.data.pairs.patient import (
     PairOutcome,
     PatientResult,
     PatientTask,
     outcome_as_json,
     prepare_patient,
 )
-from nognet.data.pseudonym import Pseudonyms, load_or_make_key
-from nognet.data.split import assign_splits, patient_stratum
+from nognet.data.site.pseudonym import Pseudonyms, load_or_make_key
+from nognet.data.site.split import assign_splits, patient_stratum
+from nognet.data.site.studies import StudyRow, by_patient, read_studies
 from nognet.data.store import PAIRS_FOLDER, PairRecord, PreparedSite, open_store, write_index
-from nognet.data.studies import StudyRow, by_patient, read_studies
 from nognet.errors import SiteDataError
 from nognet.files import write_text_atomic
 from nognet.types import SPLITS, Split
@@ -160,7 +160,7 @@ def _run(
             tell(done, len(tasks), _summary(results[-1]))
         return results
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nognet.data.patient", "highdicom"])
+    context.set_forkserver_preload(["nognet.data.pairs.patient", "highdicom"])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
         futures = [pool.submit(prepare_patient, task) for task in tasks]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nognet.data.pseudonym import Pseudonyms, load_or_make_key, write_key
+from nognet.data.site.pseudonym import Pseudonyms, load_or_make_key, write_key
 from nognet.errors import SiteDataError
 
 

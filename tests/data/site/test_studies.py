@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nognet.data.studies import by_patient, read_studies
+from nognet.data.site.studies import by_patient, read_studies
 from nognet.errors import SiteDataError
 
 

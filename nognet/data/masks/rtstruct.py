@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from nognet.data.dicom_header import read_dataset
+from nognet.data.ct.header import read_dataset
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry
 

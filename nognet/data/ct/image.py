@@ -17,11 +17,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from nognet.data.dicom_header import NATIVE_SYNTAXES, SliceHeader, has_dicom_mark
-from nognet.data.dicom_series import SeriesReport, choose_series, list_files
+from nognet.data.ct.geometry_checks import POSITION_TOLERANCE_MM
+from nognet.data.ct.header import NATIVE_SYNTAXES, SliceHeader, has_dicom_mark
+from nognet.data.ct.nifti import NIFTI_SUFFIXES, count_not_finite
+from nognet.data.ct.series import SeriesReport, choose_series, list_files
 from nognet.data.findings import Finding
-from nognet.data.geometry_checks import POSITION_TOLERANCE_MM
-from nognet.data.nifti import NIFTI_SUFFIXES, count_not_finite
 from nognet.data.sitk_bridge import from_sitk
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Volume

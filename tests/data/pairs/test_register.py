@@ -7,8 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from nognet.config import RegistrationConfig
-from nognet.data.register import CtWithNodule, Registration, register
-from nognet.data.roi import crop_mask
+from nognet.data.pairs.register import CtWithNodule, Registration, register
+from nognet.data.pairs.roi import crop_mask
 from nognet.data.sitk_bridge import resample, to_sitk
 from nognet.errors import SiteDataError
 from nognet.types import Geometry, Volume

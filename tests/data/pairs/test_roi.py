@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from nognet.config import RoiConfig
-from nognet.data.register import Registration
-from nognet.data.roi import (
+from nognet.data.pairs.register import Registration
+from nognet.data.pairs.roi import (
     covered_fraction,
     crop,
     crop_mask,

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import UID, JPEGLSLossless, RLELossless
 
-from nognet.data.image import check_hounsfield, read_ct, read_ct_with_findings
-from nognet.data.mask import read_mask
-from nognet.data.roi import crop_mask, nodule_centre_mm, nodule_volume_mm3
+from nognet.data.ct.image import check_hounsfield, read_ct, read_ct_with_findings
+from nognet.data.masks.reading import read_mask
+from nognet.data.pairs.roi import crop_mask, nodule_centre_mm, nodule_volume_mm3
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry
 from tests.builders.ct_files import (

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nognet.config import RegistrationConfig
-from nognet.data.roi import crop, map_points, nodule_centre_mm, nodule_points_mm
+from nognet.data.pairs.roi import crop, map_points, nodule_centre_mm, nodule_points_mm
 from nognet.data.sitk_bridge import geometry_of, resample, single_thread, to_sitk
 from nognet.errors import SiteDataError
 from nognet.types import Geometry, Volume

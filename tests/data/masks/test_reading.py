@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nognet.data.image import read_ct, read_ct_with_findings
-from nognet.data.mask import MaskSource, read_mask, read_mask_with_findings
+from nognet.data.ct.image import read_ct, read_ct_with_findings
+from nognet.data.masks.reading import MaskSource, read_mask, read_mask_with_findings
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Volume
 from tests.builders.ct_files import (

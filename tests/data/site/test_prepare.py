@@ -13,8 +13,8 @@ import pytest
 import SimpleITK as sitk
 
 from nognet.config import PreparationConfig, RegistrationConfig, RoiConfig, SiteConfig
-from nognet.data.prepare import examine_site, prepare_site, prepare_site_with_report
-from nognet.data.roi import crop_mask, nodule_volume_mm3
+from nognet.data.pairs.roi import crop_mask, nodule_volume_mm3
+from nognet.data.site.prepare import examine_site, prepare_site, prepare_site_with_report
 from nognet.data.store import open_store
 from nognet.errors import SiteDataError
 from tests.builders.ct_files import ball, edit, geometry, middle, write_image, write_series

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nognet.data.geometry_checks import stack_slices
+from nognet.data.ct.geometry_checks import stack_slices
 from tests.builders.ct_files import rotation
 
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])

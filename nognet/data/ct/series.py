@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nognet.data.dicom_header import (
+from nognet.data.ct.geometry_checks import stack_slices
+from nognet.data.ct.header import (
     CT_CLASSES,
     SliceHeader,
     is_compressed,
     read_headers,
 )
 from nognet.data.findings import Finding, Severity, refuse_if_any, without_repeats
-from nognet.data.geometry_checks import stack_slices
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Matrix3, Vector3
 

@@ -1,0 +1,1 @@
+"""CT files, nothing in them trusted, to a volume in Hounsfield units."""

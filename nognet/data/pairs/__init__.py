@@ -1,0 +1,1 @@
+"""Two times of one nodule: registered, matched, judged, cut to one region of interest."""
