@@ -44,27 +44,64 @@ class SplitConfig(ConfigModel):
 
 
 class RegistrationConfig(ConfigModel):
-    """Rigid registration of the follow-up into the baseline frame (Mattes mutual information)."""
+    """Registration of the follow-up into the baseline frame: rigid, then affine."""
 
     enabled: bool = True
     """Off only where both volumes are already in one frame."""
+    transform: Literal["rigid", "affine"] = "affine"
+    """How far the refinement goes; an affine result keeps the nodule's volume."""
     region_margin_mm: float = Field(default=40.0, gt=0, le=400)
     """The registration looks at the nodule's surroundings up to this distance."""
     max_shift_mm: float = Field(default=80.0, gt=0)
     """A result that moves the nodule's neighbourhood further is refused."""
     min_ncc: float = Field(default=0.3, ge=-1, le=1)
     """Normalised cross-correlation outside the nodule below which a pair is refused."""
+    min_lung_overlap: float = Field(default=0.6, ge=0, le=1)
+    """Dice of the two lungs around the nodule below which a pair is warned of."""
 
 
 class PreparationConfig(ConfigModel):
-    """Limits a pair must meet to be used."""
+    """Limits that files and pairs must meet to be used."""
 
     max_slice_thickness_mm: float = Field(default=2.5, gt=0)
     """Thicker slices are warned of."""
+    max_thickness_difference_mm: float = Field(default=0.5, ge=0)
+    """Slices that differ more between the two times are warned of."""
     max_interval_days: float = Field(default=5 * 365.25, gt=0)
+    """Pairs further apart are refused."""
+    max_growth_ratio: float = Field(default=10.0, gt=1)
+    """A volume that changes more than so many times, up or down, is warned of."""
+    max_nodule_displacement_mm: float = Field(default=15.0, gt=0)
+    """Nodules whose centres lie further apart after registration are not one nodule: refused.
+
+    Half of the larger nodule's radius is granted on top, for growth to one side.
+    """
+    warn_nodule_displacement_mm: float = Field(default=7.5, gt=0)
+    """The same, warned of."""
+    max_cut_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """A pair with a larger part of a nodule outside the ROI is refused; any part is warned of."""
+    min_covered_fraction: float = Field(default=0.95, ge=0, le=1)
+    """A pair with less of its ROI inside a field of view is warned of."""
+    min_nodule_volume_mm3: float = Field(default=14.0, ge=0)
+    """Smaller nodules (a sphere of 3 mm has 14 mm3) are warned of; smaller specks left aside."""
+    nodule_gap_mm: float = Field(default=3.0, ge=0)
+    """Parts of a mask further apart than this are several nodules."""
+    max_volume_voxels: int = Field(default=1_200_000_000, gt=0)
+    """Images that claim more voxels are refused before any of them is read."""
+    max_unpacked_bytes: int = Field(default=20 * 2**30, gt=0)
+    """Archives that unpack to more are refused."""
     registration: RegistrationConfig = RegistrationConfig()
     workers: int | None = Field(default=None, ge=1)
     """Processes that prepare studies side by side; by default one a core."""
+
+    @model_validator(mode="after")
+    def _a_warning_comes_before_a_refusal(self) -> PreparationConfig:
+        if self.warn_nodule_displacement_mm > self.max_nodule_displacement_mm:
+            raise ValueError(
+                f"warn_nodule_displacement_mm ({self.warn_nodule_displacement_mm:g}) is above "
+                f"max_nodule_displacement_mm ({self.max_nodule_displacement_mm:g})"
+            )
+        return self
 
 
 class SiteConfig(ConfigModel):

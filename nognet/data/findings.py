@@ -51,6 +51,10 @@ CODES: dict[str, str] = {
     "mask-empty": "the mask or the segment holds nothing",
     "mask-resampled": "the mask lay on another grid and was resampled in world space",
     "mask-segment": "the segment is not in the mask, or must be named",
+    "mask-specks": "parts of the mask smaller than a nodule were left aside",
+    "mask-absent": "the table names no mask",
+    "zip-unsafe": "the archive holds paths outside itself, links, or is damaged or encrypted",
+    "too-large": "the file claims, or unpacks to, more than the site allows",
 }
 """Every code of ingestion with what it means; pairs add theirs in `nognet.data.pairs.gate`."""
 
