@@ -133,13 +133,13 @@ def stub_work(*, step: float = 0.125) -> Work:
     """Make work that takes no time: training adds `step` to all weights, evaluation one row."""
 
     def train(
-        study: StudyConfig,  # noqa: ARG001
-        site: SiteConfig,  # noqa: ARG001
+        study: StudyConfig,  # noqa: ARG001  the runner's signature
+        site: SiteConfig,  # noqa: ARG001  the runner's signature
         prepared: PreparedSite,
         weights: Weights,
         *,
-        round_number: int,  # noqa: ARG001
-        progress: object = None,  # noqa: ARG001
+        round_number: int,  # noqa: ARG001  the runner's signature
+        progress: object = None,  # noqa: ARG001  the runner's signature
     ) -> RoundOutcome:
         pairs = prepared.records("train")
         return RoundOutcome(
@@ -155,8 +155,8 @@ def stub_work(*, step: float = 0.125) -> Work:
 
 
 def stub_evaluate(
-    study: StudyConfig,  # noqa: ARG001
-    site: SiteConfig,  # noqa: ARG001
+    study: StudyConfig,  # noqa: ARG001  the runner's signature
+    site: SiteConfig,  # noqa: ARG001  the runner's signature
     prepared: PreparedSite,
     weights: Weights,
     *,

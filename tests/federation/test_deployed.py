@@ -123,4 +123,4 @@ def _weights(checkpoint: Path) -> dict[str, bytes]:
     from safetensors import safe_open
 
     with safe_open(checkpoint, framework="np") as file:
-        return {key: file.get_tensor(key).tobytes() for key in file.keys()}  # noqa: SIM118
+        return {key: file.get_tensor(key).tobytes() for key in file.keys()}  # noqa: SIM118  safetensors' own keys()

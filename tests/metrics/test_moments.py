@@ -109,4 +109,4 @@ def test_strata_are_always_there_and_no_others() -> None:
     empty = StratifiedMoments()
     assert list(empty.strata) == ["growing", "stable", "shrinking"]
     with pytest.raises(ValueError, match="unknown strata"):
-        StratifiedMoments(Moments(), {"exploding": Moments()})  # type: ignore[dict-item]
+        StratifiedMoments(Moments(), {"exploding": Moments()})  # type: ignore[dict-item]  # no stratum on purpose

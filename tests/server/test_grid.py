@@ -40,7 +40,7 @@ def answers(text: str) -> FakeNode:
 
 def texts(deliveries: list[Delivery]) -> dict[str, object]:
     return {
-        d.site: d.reason if d.content is None else d.content["config"]["text"]  # type: ignore[index]
+        d.site: d.reason if d.content is None else d.content["config"]["text"]  # type: ignore[index]  # content was looked at
         for d in deliveries
     }
 
@@ -128,7 +128,7 @@ def test_of_a_sites_error_only_class_and_code_are_taken(error: Error, reason: st
 
 def test_a_message_that_was_not_taken_is_said_so() -> None:
     class Full(FakeGrid):
-        def push_messages(self, messages: object) -> list[str]:  # noqa: ARG002
+        def push_messages(self, messages: object) -> list[str]:  # noqa: ARG002  the grid's signature
             return []
 
     grid = Full({1: answers("a")})

@@ -60,7 +60,7 @@ def changed(content: RecordDict, record: str, **values: Any) -> RecordDict:
         if value is None:
             del content[record][key]
         else:
-            content[record][key] = value  # type: ignore[index,assignment]
+            content[record][key] = value  # type: ignore[index,assignment]  # a record of plain values
     return content
 
 
@@ -79,7 +79,7 @@ def test_join_task_and_reply_survive_the_wire() -> None:
 def test_train_task_survives_the_wire_with_what_a_strategy_adds() -> None:
     task = TrainTask(3, "{}", "cd" * 32, TOKEN, WEIGHTS)
     content = train_task_content(task)
-    content["config"]["proximal-mu"] = 0.1  # type: ignore[index,assignment]
+    content["config"]["proximal-mu"] = 0.1  # type: ignore[index,assignment]  # a record of plain values
     assert same(TrainTask.from_content(content), task)
 
 
@@ -204,7 +204,7 @@ def test_bad_join_replies_are_refused() -> None:
     with pytest.raises(ContractError):
         JoinReply.from_content(changed(reply.to_content(), "config", contract="[]"))
     missing = reply.to_content()
-    del missing["metrics"]["train|pairs"]  # type: ignore[attr-defined]
+    del missing["metrics"]["train|pairs"]  # type: ignore[attr-defined]  # a record of plain values
     with pytest.raises(WireError):
         JoinReply.from_content(missing)
 

@@ -20,7 +20,7 @@ def unpatched() -> Iterator[None]:
     delay = http_retry.MAX_RETRY_DELAY
     pull = start_client_internal._pull_and_store_message
     yield
-    fleet_http_connection.FleetHttpClient = client  # type: ignore[misc]
+    fleet_http_connection.FleetHttpClient = client  # type: ignore[misc]  # put back what Flower had
     start_client_internal.time = clock
     http_retry.MAX_RETRY_DELAY = delay
     start_client_internal._pull_and_store_message = pull
@@ -55,7 +55,7 @@ def test_the_supernode_pulls_by_keywords_through_the_name_we_replace() -> None:
     loop = inspect.getsource(start_client_internal.start_client_internal)
     assert "run_id = _pull_and_store_message(\n                state=state," in loop
     flower.guard_pulls(lambda _pull: 5)
-    assert start_client_internal._pull_and_store_message() == 5  # type: ignore[call-arg]
+    assert start_client_internal._pull_and_store_message() == 5  # type: ignore[call-arg]  # the stand-in takes none
 
 
 def test_every_call_of_the_client_goes_through_the_method_we_watch() -> None:

@@ -25,7 +25,7 @@ def lines() -> Iterator[list[str]]:
     """What is logged under `nognet.client`."""
     said: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]  # listens in
     logger = logging.getLogger("nognet.client")
     level = logger.level
     logger.addHandler(handler)
