@@ -118,10 +118,11 @@ def read_headers(path: Path) -> list[SliceHeader]:
     data, offset = read_dataset(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
-        return _headers(data, offset, path)
+        return headers_of(data, offset, path)
 
 
-def _headers(data: Dataset, offset: int | None, path: Path) -> list[SliceHeader]:
+def headers_of(data: Dataset, offset: int | None, path: Path) -> list[SliceHeader]:
+    """Take the headers of a data set as `read_dataset` gives it: one `SliceHeader` a frame."""
     pixels = _pixel_format(data, offset, path.stat().st_size)
     frames = _sequence(data, "PerFrameFunctionalGroupsSequence")
     if not frames:
