@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nognet.data.findings import Finding
 from nognet.types import Vector3
 
@@ -78,3 +81,12 @@ class Inspected:
                 for f in self.findings
             ],
         }
+
+
+def nearest_plane(normal: NDArray[np.float64]) -> str:
+    """Name the plane that images with this normal lie nearest to.
+
+    >>> nearest_plane(np.array([0.1, -0.2, 0.97]))
+    'axial'
+    """
+    return ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
