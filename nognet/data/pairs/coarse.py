@@ -1,0 +1,127 @@
+"""The coarse search: where in the whole follow-up are the baseline's surroundings of a nodule?
+
+By masked normalised cross-correlation over FFT, at every shift at once, so that a patient who lay
+some centimetres elsewhere is found.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from nognet.data.pairs.surroundings import AIR_HU, DENSE_HU, cube, scaled, shrunk
+from nognet.data.sitk_bridge import resample
+from nognet.types import Geometry, Volume
+
+COARSE_MM = 6.0
+TEMPLATE_RADIUS_MM = 60.0
+MIN_OVERLAP = 0.5
+"""A position counts when so much of the template lies in the field of view."""
+
+
+def coarse_offset_mm(
+    fixed: Volume, moving: Volume, centre_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Find the shift ``(3,)`` that brings the fixed surroundings of a point onto the moving CT."""
+    half = min(TEMPLATE_RADIUS_MM, _extent_mm(fixed) / 2)
+    n = int(2 * half / COARSE_MM) + 1
+    grid = cube(centre_mm, n, COARSE_MM)
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    template = scaled(resample(_blurred(fixed), grid, identity, fill=np.nan))
+    whole = _cover(moving.geometry, COARSE_MM)
+    searched = scaled(resample(_blurred(moving), whole, identity, fill=np.nan))
+    score = _template_ncc(searched, template)
+    # score[k] belongs to the template's first voxel at searched voxel k - (n - 1)
+    found = whole.index_to_world(_peak_xyz(score) - (n - 1))
+    offset: NDArray[np.float64] = found - np.asarray(grid.origin_mm)
+    return offset
+
+
+def _peak_xyz(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the maximum, between voxels by a parabola along each axis."""
+    peak = np.array(np.unravel_index(int(score.argmax()), score.shape))
+    between = peak.astype(np.float64)
+    for axis in range(3):
+        step = np.eye(3, dtype=int)[axis]
+        if not 0 < peak[axis] < score.shape[axis] - 1:
+            continue
+        before, at, after = (score[tuple(peak + i * step)] for i in (-1, 0, 1))
+        curvature = before - 2 * at + after
+        if curvature < 0:
+            between[axis] += 0.5 * (before - after) / curvature
+    return between[::-1]
+
+
+def _blurred(volume: Volume) -> sitk.Image:
+    """Average and blur for the coarse search, so that it hardly depends on where voxels lie."""
+    image: sitk.Image = sitk.Cast(shrunk(volume, COARSE_MM), sitk.sitkFloat32)
+    image = sitk.Clamp(image, lowerBound=AIR_HU, upperBound=DENSE_HU)
+    if min(image.GetSize()) < 4:  # the recursive filter needs four voxels an axis
+        return image
+    blurred: sitk.Image = sitk.SmoothingRecursiveGaussian(image, COARSE_MM)
+    return blurred
+
+
+def _template_ncc(image: NDArray[np.float32], template: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Correlate a template with an image at every position, only where both are known.
+
+    Masked normalised cross-correlation (Padfield 2012, eq. 37), so that neither the end of a field
+    of view nor padding is taken for anatomy.
+
+    Args:
+        image: ``(D, H, W)``, NaN where not known.
+        template: ``(d, h, w)``, NaN where not known.
+
+    Returns:
+        ``(D + d - 1, H + h - 1, W + w - 1)``; -1 where less than half of the template is known.
+    """
+    sizes = [a + b - 1 for a, b in zip(image.shape, template.shape, strict=True)]
+    shape = [_fast(n) for n in sizes]
+    full = tuple(slice(0, n) for n in sizes)
+
+    def spectra(values: NDArray[np.float32]) -> list[NDArray[np.complex128]]:
+        known = np.isfinite(values).astype(np.float64)
+        filled = np.nan_to_num(values).astype(np.float64)
+        return [np.fft.rfftn(v, shape, axes=(0, 1, 2)) for v in (known, filled, filled**2)]
+
+    def back(product: NDArray[np.complex128]) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = np.fft.irfftn(product, shape, axes=(0, 1, 2))[full]
+        return result
+
+    known_i, first_i, second_i = spectra(image)
+    known_t, first_t, second_t = spectra(template[::-1, ::-1, ::-1])
+    overlap = np.maximum(back(known_i * known_t), 1.0)
+    sum_i, sum_t = back(first_i * known_t), back(known_i * first_t)
+    covariance = back(first_i * first_t) - sum_i * sum_t / overlap
+    spread_i = np.maximum(back(second_i * known_t) - sum_i**2 / overlap, 0.0)
+    spread_t = np.maximum(back(known_i * second_t) - sum_t**2 / overlap, 0.0)
+    spread = np.sqrt(spread_i * spread_t)
+    usable = (overlap >= MIN_OVERLAP * overlap.max()) & (spread > 1e-3 * spread.max())
+    return np.where(usable, covariance / np.where(usable, spread, 1.0), -1.0)
+
+
+def _cover(geometry: Geometry, spacing_mm: float) -> Geometry:
+    """Lay a world-aligned grid over all of a volume."""
+    ends = np.array(np.meshgrid(*[[0.0, n - 1.0] for n in geometry.size])).reshape(3, -1).T
+    world = geometry.index_to_world(ends)
+    low, high = world.min(axis=0), world.max(axis=0)
+    nx, ny, nz = (int(n) for n in np.ceil((high - low) / spacing_mm) + 1)
+    x, y, z = low.tolist()
+    return Geometry((nx, ny, nz), (spacing_mm,) * 3, (x, y, z))
+
+
+def _extent_mm(volume: Volume) -> float:
+    return float(max(np.multiply(volume.geometry.size, volume.geometry.spacing_mm)))
+
+
+def _fast(n: int) -> int:
+    """Find the next length that an FFT is quick at (factors 2, 3, 5)."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1

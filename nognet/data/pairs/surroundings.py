@@ -1,0 +1,115 @@
+"""What a registration looks at: a nodule's surroundings on a grid of their own, nodules blinded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from nognet.data.pairs.roi import crop, nodule_centre_mm, nodule_points_mm
+from nognet.data.sitk_bridge import resample, to_sitk
+from nognet.types import Geometry, Volume
+
+FINE_MM = 2.0
+BLIND_MARGIN_MM = 4.0
+"""Rim around each nodule that the metric does not see either."""
+AIR_HU = -1000.0
+DENSE_HU = 200.0
+
+
+@dataclass(frozen=True)
+class CtWithNodule:
+    """A CT in HU and a nodule's mask, cropped around the nodule.
+
+    Attributes:
+        ct: The whole CT.
+        nodule: Mask in {0, 1} on a part of the CT's grid (see `roi.crop_mask`).
+        others: Masks of the patient's other nodules on that CT; a registration is blind to them
+            as well.
+    """
+
+    ct: Volume
+    nodule: Volume
+    others: tuple[Volume, ...] = ()
+
+    @property
+    def centre_mm(self) -> NDArray[np.float64]:
+        """Centroid of the nodule."""
+        return nodule_centre_mm(self.nodule)
+
+    @property
+    def reach_mm(self) -> float:
+        """Half the edge of the smallest cube around the centroid that holds the nodule."""
+        points = nodule_points_mm(self.nodule)
+        return float(np.abs(points - points.mean(axis=0)).max())
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A cube of a CT.
+
+    Attributes:
+        image: HU scaled from air to dense tissue to [0, 1]; 0 where nothing is known.
+        visible: 1 where the CT is known and shows no nodule.
+    """
+
+    image: sitk.Image
+    visible: sitk.Image
+
+
+def surroundings(
+    side: CtWithNodule, centre_mm: NDArray[np.float64], half_mm: float
+) -> Surroundings:
+    """Cut a cube of 2 mm voxels out of a CT and mark where no nodule lies.
+
+    Args:
+        side: The CT and its nodules.
+        centre_mm: Centre of the cube.
+        half_mm: Half of its edge.
+    """
+    grid = cube(centre_mm, int(2 * half_mm / FINE_MM) + 1, FINE_MM)
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    near = crop(side.ct, centre_mm, half_mm + 3 * FINE_MM)
+    values = resample(shrunk(near, FINE_MM), grid, identity, fill=np.nan)
+    visible = np.isfinite(values) & ~_blinded((side.nodule, *side.others), grid)
+    image = np.nan_to_num(scaled(values))
+    return Surroundings(to_sitk(image, grid), to_sitk(visible.astype(np.uint8), grid))
+
+
+def _blinded(nodules: tuple[Volume, ...], grid: Geometry) -> NDArray[np.bool_]:
+    """Mark nodules and a rim of 4 mm around them, also of nodules that lie beyond the grid."""
+    radius = max(1, round(BLIND_MARGIN_MM / grid.spacing_mm[0]))
+    points = np.concatenate([nodule_points_mm(nodule) for nodule in nodules])
+    index = np.round(grid.world_to_index(points)).astype(int) + radius
+    size = np.array(grid.size) + 2 * radius
+    x, y, z = index[np.all((index >= 0) & (index < size), axis=1)].T
+    marked = np.zeros(size[::-1], dtype=np.uint8)
+    marked[z, y, x] = 1
+    grown = sitk.BinaryDilate(sitk.GetImageFromArray(marked), [radius] * 3, sitk.sitkBall)
+    inner = (slice(radius, -radius),) * 3
+    result: NDArray[np.bool_] = sitk.GetArrayViewFromImage(grown)[inner].astype(bool)
+    return result
+
+
+def cube(centre_mm: NDArray[np.float64], n: int, spacing_mm: float) -> Geometry:
+    """Lay a world-aligned grid of `n` voxels an axis around a point."""
+    x, y, z = (float(c) - (n - 1) / 2 * spacing_mm for c in centre_mm)
+    return Geometry((n, n, n), (spacing_mm,) * 3, (x, y, z))
+
+
+def shrunk(volume: Volume, spacing_mm: float) -> sitk.Image:
+    """Average blocks of voxels so that resampling at `spacing_mm` does not alias."""
+    size, spacing = volume.geometry.size, volume.geometry.spacing_mm
+    factors = [
+        max(1, min(n, int(spacing_mm / s + 0.25))) for n, s in zip(size, spacing, strict=True)
+    ]
+    image = to_sitk(volume.array, volume.geometry)
+    return sitk.BinShrink(image, factors) if max(factors) > 1 else image
+
+
+def scaled(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale air to dense tissue to [0, 1]; NaN stays NaN."""
+    result: NDArray[np.float32] = np.clip((hu - AIR_HU) / (DENSE_HU - AIR_HU), 0, 1)
+    return result.astype(np.float32, copy=False)
