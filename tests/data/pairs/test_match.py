@@ -53,7 +53,7 @@ def apart(points: list[Point]) -> float:
     error=st.tuples(*[st.floats(-2.0, 2.0)] * 3),
 )
 def test_nodules_find_themselves_whatever_order_they_are_listed_in(
-    points: list[Point], degrees: Point, shift: Point, order: object, error: Point
+    points: list[Point], degrees: Point, shift: Point, order: Random, error: Point
 ) -> None:
     assume(apart(points) >= 12.0)  # errors of registration of up to 3.5 mm
     true = rigid(degrees, shift)
