@@ -13,7 +13,7 @@ from nognet.config import PreparationConfig, RoiConfig
 from nognet.data.ct.image import CtReading, check_hounsfield, read_ct_with_findings
 from nognet.data.findings import Finding
 from nognet.data.masks.reading import MaskSource, read_mask_with_findings
-from nognet.data.pairs.gate import PairFacts, advice_for, judge_pair
+from nognet.data.pairs.gate import PairFacts, advice_for, judge_roi
 from nognet.data.pairs.register import Registration
 from nognet.data.pairs.roi import (
     covered_fraction,
@@ -101,7 +101,7 @@ def cut_baseline(
         displacement_mm=0.0,
         radius_mm=float((volume * 3 / (4 * np.pi)) ** (1 / 3)),
     )
-    judged = judge_pair(facts, PreparationConfig())
+    judged = tuple(judge_roi(facts, PreparationConfig()))
     for finding in judged:
         if finding.severity == "refused":
             advice = advice_for(finding.code)
