@@ -54,6 +54,8 @@ CODES: dict[str, str] = {
     "mask-specks": "parts of the mask smaller than a nodule were left aside",
     "mask-absent": "the table names no mask",
     "zip-unsafe": "the archive holds paths outside itself, links, or is damaged or encrypted",
+    "disk-full": "there is no room to unpack an archive",
+    "wrong-length": "the image holds more or fewer values than its header says",
     "too-large": "the file claims, or unpacks to, more than the site allows",
 }
 """Every code of ingestion with what it means; pairs add theirs in `nognet.data.pairs.gate`."""
