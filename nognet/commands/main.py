@@ -14,6 +14,7 @@ from nognet.commands import (
     privacy,
     provision,
     report,
+    scan,
     train,
 )
 from nognet.console import LogFormat, LogFormatOption, VersionOption, run_guarded, set_up_logging
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 # in the order in which a newcomer meets them
 app.command(name="phantom")(phantom.phantom)
+app.command(name="scan")(scan.scan)
 app.command(name="check")(check.check)
 app.command(name="prepare")(prepare.prepare)
 app.command(name="train")(train.train)

@@ -79,7 +79,9 @@ def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
 
 
 @contextmanager
-def progress_to_stderr(title: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress_to_stderr(
+    title: str, *, what: str = "patients"
+) -> Iterator[Callable[[int, int, str], None]]:
     """Show a bar on a terminal, a line now and then elsewhere; both on stderr."""
     import time
 
@@ -97,22 +99,22 @@ def progress_to_stderr(title: str) -> Iterator[Callable[[int, int, str], None]]:
     if not console.is_terminal:
         said = time.monotonic()
 
-        def tell(done: int, total: int, what: str) -> None:
+        def tell(done: int, total: int, words: str) -> None:
             nonlocal said
             if done in (0, total) or time.monotonic() - said > 10:
                 said = time.monotonic()
-                say(f"{title}: {done} of {total} patients; {what}")
+                say(f"{title}: {done} of {total} {what}; {words}")
 
         yield tell
         return
     columns = (
-        TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("patients"),
+        TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(what),
         TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, what: bar.update(
-            task, completed=done, total=total, description=what
+        yield lambda done, total, words: bar.update(
+            task, completed=done, total=total, description=words
         )
 
 
