@@ -89,6 +89,7 @@ class _Drawn:
 
     mask: ScannedMask
     segment: Segment
+    name: str
     cell: str
 
 
@@ -265,8 +266,11 @@ def _nodules_drawn(
     patient, day = choice.patient, choice.date.isoformat()
     for mask in choice.masks:
         cells = _segment_cells(mask)
+        labels = Counter(as_cell(segment.label) for segment in mask.segments)
         for segment in mask.segments:
-            name = as_cell(segment.label) or f"segment {segment.number}"
+            name = as_cell(segment.label)
+            if labels[name] > 1 or not name:  # two nodules of one name, most likely
+                name = f"{name or 'segment'} {segment.number}"
             cell = cells.get(segment.number)
             if not pattern.search(segment.label):
                 reason = f"segment '{name}' is no nodule by its name (--segment changes that)"
@@ -275,7 +279,7 @@ def _nodules_drawn(
                 reason = f"segment '{name}' can't be named apart from the others"
                 aside.append(LeftAside(mask.path, "mask-segment", reason, patient, day))
             else:
-                by_name[name].append(_Drawn(mask, segment, cell))
+                by_name[name].append(_Drawn(mask, segment, name, cell))
     taken = []
     for name, found in by_name.items():
         best = max(found, key=lambda d: (d.mask.modality == "SEG", d.mask.made, d.mask.sop_uid))
@@ -311,11 +315,11 @@ def _name_rows(
     choices: Mapping[dt.date, Choice], drawn: Mapping[dt.date, Sequence[_Drawn]]
 ) -> tuple[list[ProposedRow], list[LeftAside]]:
     """Name the nodules: "1", the segments' names, or every nodule of the mask together."""
-    names = {date: {_name(d) for d in found} for date, found in drawn.items()}
+    names = {date: {d.name for d in found} for date, found in drawn.items()}
     if all(len(found) == 1 for found in drawn.values()):
         return [_row(choices[day], ONLY_NODULE, found[0]) for day, found in drawn.items()], []
     if len(set(map(frozenset, names.values()))) == 1:
-        return [_row(choices[day], _name(d), d) for day, found in drawn.items() for d in found], []
+        return [_row(choices[day], d.name, d) for day, found in drawn.items() for d in found], []
     if all(_is_whole_mask(found) for found in drawn.values()):
         every = [_row(choices[day], EVERY_NODULE, found[0]) for day, found in drawn.items()]
         return every, []
@@ -323,11 +327,11 @@ def _name_rows(
     rows, aside = [], []
     for day, found in drawn.items():
         for d in found:
-            if times[_name(d)] > 1:
-                rows.append(_row(choices[day], _name(d), d))
+            if times[d.name] > 1:
+                rows.append(_row(choices[day], d.name, d))
                 continue
             reason = (
-                f"segment '{_name(d)}' is drawn at one date only; if it is a nodule that goes by "
+                f"segment '{d.name}' is drawn at one date only; if it is a nodule that goes by "
                 "another name at the other dates, give the rows by hand"
             )
             patient = choices[day].patient
@@ -339,10 +343,6 @@ def _is_whole_mask(found: Sequence[_Drawn]) -> bool:
     """Tell whether nodules are all that one mask file holds, so that it may be read as a whole."""
     masks = {d.mask.path for d in found}
     return len(masks) == 1 and len(found) == len(found[0].mask.segments)
-
-
-def _name(drawn: _Drawn) -> str:
-    return as_cell(drawn.segment.label) or drawn.cell
 
 
 def _row(choice: Choice, nodule: str, drawn: _Drawn) -> ProposedRow:
