@@ -33,6 +33,7 @@ class Inspected:
         kernel: ConvolutionKernel; empty where not known.
         hu_range: Least and greatest HU as read (padding at -1024); None where nothing was read.
         findings: All that was found, in the order in which it was found.
+        note: Why it was taken for what `kind` says, where that is a guess.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Inspected:
     kernel: str = ""
     hu_range: tuple[float, float] | None = None
     findings: tuple[Finding, ...] = ()
+    note: str = ""
 
     @property
     def status(self) -> Status:
@@ -58,6 +60,12 @@ class Inspected:
         """Codes, each once, the worst first."""
         ordered = sorted(self.findings, key=lambda f: _WORST_FIRST.index(f.severity))
         return tuple(dict.fromkeys(finding.code for finding in ordered))
+
+    @property
+    def message(self) -> str:
+        """All that there is to say, in one sentence."""
+        said = [finding.message for finding in self.findings]
+        return "; ".join(dict.fromkeys(filter(None, [*said, self.note])))
 
     def as_json(self) -> dict[str, Any]:
         """Give the row as JSON values; `code` holds all codes, parted by spaces."""
@@ -75,7 +83,7 @@ class Inspected:
             "status": self.status,
             "code": " ".join(self.codes),
             "codes": list(self.codes),
-            "message": "; ".join(dict.fromkeys(finding.message for finding in self.findings)),
+            "message": self.message,
             "findings": [
                 {"code": f.code, "severity": f.severity, "message": f.message}
                 for f in self.findings
