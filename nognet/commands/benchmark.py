@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nognet.commands.benchmark_ingest import ingest
 from nognet.console import emit, say
 
 if TYPE_CHECKING:
     from nognet.fit.step_cost import StepCost, StepPlan
 
-app = typer.Typer(no_args_is_help=True, help="Time and memory of training on this machine.")
+app = typer.Typer(no_args_is_help=True, help="Time and memory of the steps on this machine.")
+app.command(name="ingest")(ingest)
 
 
 class Device(StrEnum):
@@ -24,11 +26,6 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `step` a subcommand while it is the only one."""
 
 
 @app.command()
