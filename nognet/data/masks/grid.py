@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -9,19 +11,56 @@ from numpy.typing import NDArray
 from nognet.data.findings import Finding
 from nognet.data.sitk_bridge import resample, to_sitk
 from nognet.errors import GeometryError, SiteDataError
-from nognet.types import Geometry
+from nognet.types import Geometry, Volume
 
 LATTICE_TOLERANCE_VOX = 0.05
 """Voxel centres of a mask this close to those of the image are taken for the same points."""
+ORTHOGONAL_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Block:
+    """A mask on the grid of an image, kept only where it is not empty.
+
+    Attributes:
+        array: ``(d, h, w)`` uint8 in {0, 1}, not empty.
+        start: Index x, y, z on the grid of its first voxel.
+    """
+
+    array: NDArray[np.uint8]
+    start: tuple[int, int, int]
+
+    def full(self, grid: Geometry) -> NDArray[np.uint8]:
+        """Lay the block on the whole grid: ``(D, H, W)`` uint8."""
+        whole = np.zeros(grid.size[::-1], dtype=np.uint8)
+        (x, y, z), (d, h, w) = self.start, self.array.shape
+        whole[z : z + d, y : y + h, x : x + w] = self.array
+        return whole
+
+    def volume(self, grid: Geometry) -> Volume:
+        """Give the block its own place in the patient."""
+        x, y, z = grid.index_to_world(np.array(self.start, dtype=np.float64)).tolist()
+        depth, height, width = self.array.shape
+        here = Geometry((width, height, depth), grid.spacing_mm, (x, y, z), grid.direction)
+        return Volume(self.array, here)
+
+
+def block_of(index_xyz: NDArray[np.int64]) -> Block:
+    """Make the block that holds the voxels of whole indices ``(N, 3)``; at least one is needed."""
+    low = index_xyz.min(axis=0)
+    x, y, z = (index_xyz - low).T
+    array = np.zeros((z.max() + 1, y.max() + 1, x.max() + 1), dtype=np.uint8)
+    array[z, y, x] = 1
+    return Block(array, (int(low[0]), int(low[1]), int(low[2])))
 
 
 def place_on(
     mask: NDArray[np.uint8], geometry: Geometry, reference: Geometry
-) -> tuple[NDArray[np.uint8], tuple[Finding, ...]]:
+) -> tuple[Block, tuple[Finding, ...]]:
     """Put a mask onto the reference grid, in world space.
 
     Voxel by voxel where the two grids share their points (the mask may be flipped, cropped or in
-    another axis order), else by linear resampling at one half.
+    another axis order), else by resampling that keeps the volume.
 
     Args:
         mask: ``(D, H, W)`` in {0, 1}, not empty.
@@ -29,24 +68,35 @@ def place_on(
         reference: Grid of the image.
 
     Raises:
-        GeometryError: part of the mask lies outside the image, or grids of one shape lie apart.
+        GeometryError: part of the mask lies outside the image, or its axes are not at right angles.
+        SiteDataError: nothing of the mask is left on the image's grid.
     """
+    check_orthogonal(geometry)
     filled = np.argwhere(mask)[:, ::-1].astype(np.float64)
     index = reference.world_to_index(geometry.index_to_world(filled))
     outside = _outside(index, reference)
     if outside.any():
         raise _not_on_image(int(outside.sum()), len(outside), geometry, reference)
     if _same_lattice(geometry, reference) and _near_integers(index):
-        return scatter(index, reference), ()
+        return block_of(np.round(index).astype(np.int64)), ()
     return _resample(mask, geometry, reference)
 
 
-def scatter(index_xyz: NDArray[np.float64], reference: Geometry) -> NDArray[np.uint8]:
-    """Set the voxels nearest to continuous indices ``(N, 3)`` on an empty reference grid."""
-    placed = np.zeros(reference.size[::-1], dtype=np.uint8)
-    x, y, z = np.round(index_xyz).astype(np.int64).T
-    placed[z, y, x] = 1
-    return placed
+def check_orthogonal(geometry: Geometry) -> None:
+    """Refuse a grid whose volume can't be told from its spacing.
+
+    Raises:
+        GeometryError: its axes are not at right angles, or a spacing is none.
+    """
+    axes = np.asarray(geometry.direction)
+    values = np.concatenate([axes.ravel(), geometry.spacing_mm, geometry.origin_mm])
+    skewed = not np.allclose(axes.T @ axes, np.eye(3), atol=ORTHOGONAL_TOLERANCE)
+    if not np.isfinite(values).all() or min(geometry.spacing_mm) <= 0 or skewed:
+        raise GeometryError(
+            "the axes of the mask's grid are not at right angles, or its spacing is not a "
+            "positive number; export the mask again",
+            code="mask-geometry",
+        )
 
 
 def _outside(index: NDArray[np.float64], reference: Geometry) -> NDArray[np.bool_]:
@@ -72,13 +122,13 @@ def _same_lattice(geometry: Geometry, reference: Geometry) -> bool:
 
 def _resample(
     mask: NDArray[np.uint8], geometry: Geometry, reference: Geometry
-) -> tuple[NDArray[np.uint8], tuple[Finding, ...]]:
+) -> tuple[Block, tuple[Finding, ...]]:
     image = to_sitk(mask.astype(np.float32), geometry)
     values = resample(image, reference, sitk.Transform(3, sitk.sitkIdentity), fill=0.0)
-    placed = (values >= 0.5).astype(np.uint8)
+    index = np.argwhere(values >= 0.5)[:, ::-1]
     before = float(mask.sum()) * geometry.voxel_volume_mm3
-    after = float(placed.sum()) * reference.voxel_volume_mm3
-    if not placed.any():
+    after = float(len(index)) * reference.voxel_volume_mm3
+    if not len(index):
         raise SiteDataError(
             f"the mask of {before:.1f} mm3 vanishes on the grid of the image; "
             "give it on the image's own grid",
@@ -88,7 +138,7 @@ def _resample(
         f"the mask lay on another grid (spacing {_rounded(geometry.spacing_mm)} mm) and was "
         f"resampled: {before:.1f} mm3 there, {after:.1f} mm3 on the image's grid"
     )
-    return placed, (Finding("mask-resampled", "warning", message),)
+    return block_of(index), (Finding("mask-resampled", "warning", message),)
 
 
 def _not_on_image(

@@ -1,4 +1,4 @@
-"""Read a nodule's mask onto the grid of its CT, whatever it was stored as."""
+"""Read one nodule's mask onto the grid of its CT, whatever it was stored as."""
 
 from __future__ import annotations
 
@@ -8,30 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nognet.data.ct.header import read_dataset
-from nognet.data.ct.image import CtReading, is_image_file
-from nognet.data.ct.series import list_files
+from nognet.config import PreparationConfig
 from nognet.data.findings import Finding
-from nognet.data.masks.grid import place_on
-from nognet.data.masks.image_file import read_mask_image
-from nognet.data.masks.rtstruct import rasterise, read_structure
-from nognet.data.masks.seg import read_seg
-from nognet.errors import GeometryError, SiteDataError
-from nognet.types import Geometry, Volume
+from nognet.data.masks.image_file import LabelImage, grey_error
+from nognet.data.masks.opening import open_mask
+from nognet.data.masks.source import (
+    MaskFile,
+    MaskSource,
+    check_identity,
+    choose_segment,
+    listed,
+)
+from nognet.errors import SiteDataError
+from nognet.types import Volume
 
+DEFAULT_MAX_VOXELS: int = PreparationConfig.model_fields["max_volume_voxels"].default
 
-@dataclass(frozen=True)
-class MaskSource:
-    """What a mask is checked against: the grid of its CT and, where known, the CT's identity."""
-
-    grid: Geometry
-    series_uid: str = ""
-    frame_of_reference: str = ""
-
-    @classmethod
-    def of(cls, reading: CtReading) -> MaskSource:
-        """Take the source from a CT as read."""
-        return cls(reading.volume.geometry, reading.series_uid, reading.frame_of_reference)
+__all__ = ["MaskReading", "MaskSource", "read_mask", "read_mask_with_findings"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,11 @@ def read_mask(path: Path, reference: Volume, segment: str | None = None) -> NDAr
 
 
 def read_mask_with_findings(
-    path: Path, source: MaskSource, segment: str | None = None
+    path: Path,
+    source: MaskSource,
+    segment: str | None = None,
+    *,
+    max_voxels: int = DEFAULT_MAX_VOXELS,
 ) -> MaskReading:
     """Read a mask onto its CT's grid; where identities are known they must agree.
 
@@ -66,57 +63,36 @@ def read_mask_with_findings(
         GeometryError: the mask doesn't lie on the image, or was drawn on another one.
         SiteDataError: it can't be read, is empty, grey, or the segment isn't there.
     """
-    path = _single_file(path)
-    if is_image_file(path):
-        return _placed(read_mask_image(path, segment), source)
-    modality = str(read_dataset(path)[0].get("Modality", ""))
-    if modality == "SEG":
-        seg = read_seg(path, segment)
-        found = _check_identity(path, seg.series_uids, seg.frame_of_reference, source)
-        placed = _placed(seg.volume, source)
-        return MaskReading(placed.mask, (*found, *placed.findings))
-    if modality == "RTSTRUCT":
-        structure = read_structure(path, segment)
-        found = _check_identity(path, structure.series_uids, structure.frame_of_reference, source)
-        try:
-            mask = rasterise(structure.contours_mm, source.grid)
-        except GeometryError as err:
-            raise GeometryError(f"{path}: '{structure.name}': {err}", code=err.code) from err
-        if not mask.any():
-            raise SiteDataError(
-                f"{path}: '{structure.name}' encloses no voxel centre", code="mask-empty"
-            )
-        return MaskReading(mask, found)
-    raise SiteDataError(
-        f"{path}: modality '{modality}' is no mask; expected DICOM SEG, RTSTRUCT, NIfTI, NRRD or "
-        "MHA",
-        code="mask-geometry",
-    )
+    mask = open_mask(path, max_voxels=max_voxels)
+    check_content(mask)
+    number = chosen(mask, segment)
+    found = check_identity(mask, source)
+    block, findings = mask.on(number, source.grid)
+    return MaskReading(block.full(source.grid), (*found, *findings))
 
 
-def _placed(volume: Volume, source: MaskSource) -> MaskReading:
-    mask, findings = place_on(volume.array, volume.geometry, source.grid)
-    return MaskReading(mask, findings)
+def check_content(mask: MaskFile) -> None:
+    """Refuse a mask that is grey or has nothing in it.
+
+    Raises:
+        SiteDataError: it is.
+    """
+    if isinstance(mask, LabelImage) and mask.grey:
+        raise grey_error(mask)
+    if not mask.names:
+        raise SiteDataError(f"{mask.path}: the mask is empty", code="mask-empty")
 
 
-def _single_file(path: Path) -> Path:
-    files = list_files(path)
-    if len(files) != 1:
+def chosen(mask: MaskFile, segment: str | None) -> int:
+    """Find the number of the one segment that is meant.
+
+    Raises:
+        SiteDataError: none or several match, or a choice is needed and none was given.
+    """
+    if isinstance(mask, LabelImage) and segment is None and len(mask.names) > 1:
         raise SiteDataError(
-            f"{path}: {len(files)} files; give the path of the one that holds the mask",
-            code="mask-segment",
+            f"{mask.path}: not binary: {len(mask.names)} labels ({listed(mask.names)}); give the "
+            "label in the column 'segment', or save the mask as 0 and 1",
+            code="mask-not-binary",
         )
-    return files[0]
-
-
-def _check_identity(
-    path: Path, series_uids: tuple[str, ...], frame_of_reference: str, source: MaskSource
-) -> tuple[Finding, ...]:
-    """Refuse a mask drawn on another series, unless both share a frame of reference."""
-    if not source.series_uid or not series_uids or source.series_uid in series_uids:
-        return ()
-    message = f"{path}: the mask was drawn on series {series_uids[0]}, not on {source.series_uid}"
-    if frame_of_reference and frame_of_reference == source.frame_of_reference:
-        same = f"{message}; both share the frame of reference, so positions hold"
-        return (Finding("mask-other-series", "warning", same),)
-    raise GeometryError(f"{message}; give the series it belongs to", code="mask-other-series")
+    return choose_segment(mask, segment)

@@ -1,119 +1,189 @@
-"""Masks as RTSTRUCT contours, by a rasteriser of our own.
-
-A voxel belongs to the structure when its centre lies inside an odd number of the slice's contours
-(even-odd rule: a contour within a contour is a hole). Points on an edge follow the half-open rule
-of scan conversion, so that two structures sharing an edge share no voxel and leave none out.
-"""
+"""Masks as RTSTRUCT contours: which slice each contour lies on, and what they enclose together."""
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from nognet.data.ct.header import read_dataset
+from nognet.data.findings import Finding
+from nognet.data.masks.gaps import undrawn_slices
+from nognet.data.masks.grid import Block
+from nognet.data.masks.polygons import Polygon, fill_slice
+from nognet.data.masks.source import Identity
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry
 
 SLICE_TOLERANCE_FRACTION = 0.2
 """A contour lies on a slice when it is off by less than this part of the gap."""
-COORDINATE_DECIMALS = 6
-LARGEST_UNDRAWN_RUN = 3
-"""Up to so many slices without a contour between drawn ones are taken for skipped, not for air."""
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_AXES = ((0, 1, 2), (0, 2, 1), (1, 2, 0))
+"""Columns, rows and slices of the contours as axes of the grid; its own slices come first."""
 
 
 @dataclass(frozen=True)
-class Structure:
-    """One structure of an RTSTRUCT.
+class Contour:
+    """A closed planar contour.
 
     Attributes:
-        name: ROIName.
-        contours_mm: Closed planar contours, each ``(N, 3)`` in LPS millimetres.
-        series_uids: Series it references; empty where it names none.
-        frame_of_reference: ReferencedFrameOfReferenceUID.
+        points_mm: ``(N, 3)`` in LPS millimetres.
+        exclusive: Of the kind CLOSEDPLANAR_XOR.
     """
 
-    name: str
-    contours_mm: tuple[NDArray[np.float64], ...]
-    series_uids: tuple[str, ...]
-    frame_of_reference: str
+    points_mm: NDArray[np.float64]
+    exclusive: bool = False
 
 
-def read_structure(path: Path, segment: str | None) -> Structure:
-    """Read the contours of one structure.
+@dataclass(frozen=True)
+class StructureSet:
+    """An RTSTRUCT.
 
-    Args:
-        path: The RTSTRUCT file.
-        segment: Name or number of the structure; may be left out where there is only one.
-
-    Raises:
-        SiteDataError: the structure is not there, is named twice, or has no closed contour.
+    Attributes:
+        path: The file.
+        identity: What it says of itself.
+        names: ROI names by number.
+        data: Its data set.
     """
-    data, _ = read_dataset(path)
-    names = {
-        int(item.ROINumber): str(item.get("ROIName", ""))
-        for item in data.get("StructureSetROISequence") or []
-        if "ROINumber" in item
-    }
-    number = _choose(names, segment, path)
-    contours = tuple(_contours(data, number, path))
-    if not contours:
-        raise SiteDataError(
-            f"{path}: structure '{names[number]}' has no closed planar contour", code="mask-empty"
-        )
-    series, frame = _references(data)
-    return Structure(names[number], contours, series, frame)
+
+    path: Path
+    identity: Identity
+    names: Mapping[int, str]
+    data: Dataset
+
+    def on(self, number: int, grid: Geometry) -> tuple[Block, tuple[Finding, ...]]:
+        """Fill one structure's contours on a grid.
+
+        Raises:
+            GeometryError: contours have no slice, leave slices out, or leave the image.
+            SiteDataError: there is none, it is damaged, or it encloses no voxel.
+        """
+        where = f"{self.path}: '{self.names[number]}'"
+        contours, findings = self._contours(number)
+        try:
+            block, crossing = fill(contours, grid)
+        except GeometryError as err:
+            raise GeometryError(f"{where}: {err}", code=err.code) from err
+        if block is None:
+            raise SiteDataError(f"{where} encloses no voxel centre", code="mask-empty")
+        if crossing:
+            message = f"{where}: contours cross each other on {crossing} slices; taken together"
+            findings = (*findings, Finding("mask-geometry", "warning", message))
+        return block, findings
+
+    def _contours(self, number: int) -> tuple[list[Contour], tuple[Finding, ...]]:
+        where = f"{self.path}: '{self.names[number]}'"
+        kinds: Counter[str] = Counter()
+        contours = []
+        for item in self._items(number):
+            kind = str(item.get("ContourGeometricType", "") or "CLOSED_PLANAR").strip().upper()
+            kinds[kind] += 1
+            if kind in _CLOSED:
+                points = _points(item, where)
+                if len(points) >= 3:  # fewer enclose nothing
+                    contours.append(Contour(points, kind == "CLOSEDPLANAR_XOR"))
+        if not contours:
+            shown = ", ".join(f"{n} {kind}" for kind, n in kinds.items()) or "no contour"
+            raise SiteDataError(
+                f"{where}: {shown}; closed planar contours are needed", code="mask-empty"
+            )
+        open_ones = sum(n for kind, n in kinds.items() if kind not in (*_CLOSED, "POINT"))
+        if open_ones:
+            message = f"{where}: {open_ones} contours are not closed and were left out"
+            return contours, (Finding("mask-incomplete", "warning", message),)
+        return contours, ()
+
+    def _items(self, number: int) -> Iterator[Dataset]:
+        for drawn in _sequence(self.data, "ROIContourSequence"):
+            if _integer(drawn, "ReferencedROINumber") == number:
+                yield from _sequence(drawn, "ContourSequence")
+
+
+def open_structures(path: Path, data: Dataset) -> StructureSet:
+    """Read which structures an RTSTRUCT holds and what they were drawn on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names = {}
+        for item in _sequence(data, "StructureSetROISequence"):
+            number = _integer(item, "ROINumber")
+            if number is not None:
+                names[number] = str(item.get("ROIName", "") or "").strip()
+        series, frame = _references(data)
+    own = str(data.get("SeriesInstanceUID", "") or "")
+    identity = Identity("RTSTRUCT", own, series, frame)
+    return StructureSet(path, identity, names, data)
 
 
 def rasterise(contours_mm: Sequence[NDArray[np.float64]], grid: Geometry) -> NDArray[np.uint8]:
-    """Fill contours on a grid: ``(D, H, W)`` uint8 in {0, 1}.
+    """Fill contours ``(N, 3)`` on a grid: ``(D, H, W)`` uint8 in {0, 1}.
 
     Raises:
         GeometryError: contours have no slice, leave slices out, are not planar, or leave the image.
     """
-    placed = [grid.world_to_index(contour) for contour in contours_mm]
-    slices = _slices_of(placed, grid)
-    toggles = np.zeros((*grid.size[::-1][:2], grid.size[0] + 1), dtype=np.uint8)
-    for contour, z in zip(placed, slices, strict=True):
-        # rounded, so that a vertex drawn on a voxel centre is on it in spite of the arithmetic
-        _toggle(toggles[z], np.round(contour[:, :2], COORDINATE_DECIMALS))
-    inside = np.bitwise_xor.accumulate(toggles, axis=2)[:, :, :-1]
-    return np.ascontiguousarray(inside)
+    block, _ = fill([Contour(points) for points in contours_mm], grid)
+    return np.zeros(grid.size[::-1], dtype=np.uint8) if block is None else block.full(grid)
 
 
-def _toggle(toggles: NDArray[np.uint8], polygon_xy: NDArray[np.float64]) -> None:
-    """Flip, on each row ``y`` of ``(H, W + 1)``, the first pixel centre right of each crossing."""
-    rows, columns = toggles.shape[0], toggles.shape[1] - 1
-    start, end = polygon_xy, np.roll(polygon_xy, -1, axis=0)
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    first, last = np.ceil(low).astype(np.int64), np.ceil(high).astype(np.int64)  # [low, high)
-    first, last = np.clip(first, 0, rows), np.clip(last, 0, rows)
-    counts = last - first
-    edge = np.repeat(np.arange(len(counts)), counts)
-    y = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    x0, y0, x1, y1 = start[edge, 0], start[edge, 1], end[edge, 0], end[edge, 1]
-    crossing = np.round(x0 + (y - y0) * (x1 - x0) / (y1 - y0), COORDINATE_DECIMALS)
-    x = np.clip(np.ceil(crossing), 0, columns).astype(np.int64)
-    np.bitwise_xor.at(toggles, (y, x), np.uint8(1))
+def fill(contours: Sequence[Contour], grid: Geometry) -> tuple[Block | None, int]:
+    """Fill contours on a grid; None where they enclose no voxel centre.
+
+    Returns:
+        The mask, and the number of slices on which contours cross each other.
+
+    Raises:
+        GeometryError: contours have no slice, leave slices out, are not planar, or leave the image.
+    """
+    placed = [grid.world_to_index(contour.points_mm) for contour in contours]
+    axes = _plane_of(placed, grid)
+    placed = [points[:, list(axes)] for points in placed]
+    size, spacing = (np.array(of)[list(axes)] for of in (grid.size, grid.spacing_mm))
+    slices = _slices_of(placed, size)
+    boxes = np.array([[*p[:, :2].min(axis=0), *p[:, :2].max(axis=0)] for p in placed])
+    _check_undrawn(slices, boxes, float(spacing[2]))
+    low = np.clip(np.floor(boxes[:, :2].min(axis=0)), 0, size[:2] - 1).astype(int)
+    high = np.clip(np.ceil(boxes[:, 2:].max(axis=0)), 0, size[:2] - 1).astype(int)
+    width, height = (int(n) for n in high - low + 1)
+    by_slice: defaultdict[int, list[Polygon]] = defaultdict(list)
+    for contour, points, z in zip(contours, placed, slices, strict=True):
+        by_slice[z].append(Polygon(points[:, :2] - low, contour.exclusive))
+    first = min(by_slice)
+    filled = np.zeros((max(by_slice) - first + 1, height, width), dtype=np.uint8)
+    crossing = 0
+    for z, polygons in by_slice.items():
+        filled[z - first], crosses = fill_slice(polygons, width, height)
+        crossing += crosses
+    if not filled.any():
+        return None, crossing
+    # back from (columns, rows, slices of the contours) to x, y, z of the grid
+    turned = np.transpose(filled, [2 - axes.index(axis) for axis in (2, 1, 0)])
+    start = np.array([low[0], low[1], first])[[axes.index(axis) for axis in (0, 1, 2)]]
+    x, y, z = (int(v) for v in start)
+    return Block(np.ascontiguousarray(turned), (x, y, z)), crossing
 
 
-def _slices_of(placed: Sequence[NDArray[np.float64]], grid: Geometry) -> list[int]:
+def _plane_of(placed: Sequence[NDArray[np.float64]], grid: Geometry) -> tuple[int, int, int]:
+    """Find the axes in the contours' plane and, last, the one they are stacked along."""
+    ranges = np.array([np.ptp(points, axis=0) for points in placed])
+    for axes in _AXES:
+        if ranges[:, axes[2]].max() <= SLICE_TOLERANCE_FRACTION:
+            return axes
+    bent = float(ranges[:, 2].max()) * grid.spacing_mm[2]
+    raise GeometryError(
+        f"contours are not parallel to the slices (points of one are up to {bent:.2f} mm "
+        "apart along the normal); export the structure as a mask",
+        code="mask-geometry",
+    )
+
+
+def _slices_of(placed: Sequence[NDArray[np.float64]], size: NDArray[np.int_]) -> list[int]:
     """Find the slice of each contour, or refuse."""
-    size = np.array(grid.size)
     levels = np.array([np.median(contour[:, 2]) for contour in placed])
-    bent = [float(np.ptp(contour[:, 2])) * grid.spacing_mm[2] for contour in placed]
-    if max(bent) > SLICE_TOLERANCE_FRACTION * grid.spacing_mm[2]:
-        raise GeometryError(
-            f"contours are not parallel to the slices (points of one are up to {max(bent):.2f} mm "
-            "apart along the normal); export the structure as a mask",
-            code="mask-geometry",
-        )
     slices = np.round(levels).astype(int)
     on_slice = np.abs(levels - slices) <= SLICE_TOLERANCE_FRACTION
     found = on_slice & (slices >= 0) & (slices < size[2])
@@ -129,17 +199,12 @@ def _slices_of(placed: Sequence[NDArray[np.float64]], grid: Geometry) -> list[in
             "contours reach beyond the image; they were drawn on another series",
             code="mask-geometry",
         )
-    _check_undrawn(slices)
     return [int(z) for z in slices]
 
 
-def _check_undrawn(slices: NDArray[np.int_]) -> None:
-    """Refuse structures drawn on every other slice or so: filled as they are they'd be too small.
-
-    Lesions far apart are no gap in the drawing.
-    """
-    steps = np.diff(np.unique(slices))
-    undrawn = int(sum(step - 1 for step in steps if 1 < step <= LARGEST_UNDRAWN_RUN + 1))
+def _check_undrawn(slices: Sequence[int], boxes: NDArray[np.float64], spacing_mm: float) -> None:
+    """Refuse structures drawn on every other slice or so: as they are they'd be too small."""
+    undrawn = sum(undrawn_slices(slices, boxes, spacing_mm))
     if undrawn:
         raise GeometryError(
             f"{undrawn} slices between the contours have none: volume incomplete; draw the "
@@ -148,57 +213,51 @@ def _check_undrawn(slices: NDArray[np.int_]) -> None:
         )
 
 
-def _choose(names: dict[int, str], segment: str | None, path: Path) -> int:
-    listed = ", ".join(f"{number} '{name}'" for number, name in sorted(names.items())) or "none"
-    if segment is None and len(names) == 1:
-        return next(iter(names))
-    by_name = [number for number, name in names.items() if name == segment]
-    if not by_name and segment is not None and segment.isdecimal() and int(segment) in names:
-        return int(segment)
-    if len(by_name) != 1:
-        found = "several structures" if segment is None else f"{len(by_name)} named '{segment}'"
-        raise SiteDataError(
-            f"{path}: {found}; it holds {listed}; name one in the column 'segment'",
-            code="mask-segment",
-        )
-    return by_name[0]
-
-
-def _contours(data: Dataset, number: int, path: Path) -> list[NDArray[np.float64]]:
-    contours: list[NDArray[np.float64]] = []
-    kinds: Counter[str] = Counter()
-    for item in data.get("ROIContourSequence") or []:
-        if int(item.get("ReferencedROINumber", -1)) != number:
-            continue
-        for contour in item.get("ContourSequence") or []:
-            kind = str(contour.get("ContourGeometricType", "CLOSED_PLANAR"))
-            kinds[kind] += 1
-            if kind in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
-                contours.append(_points(contour, path))
-    if kinds and not contours:
-        shown = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-        raise SiteDataError(f"{path}: only {shown}; closed contours are needed", code="mask-empty")
-    return contours
-
-
-def _points(contour: Dataset, path: Path) -> NDArray[np.float64]:
+def _points(contour: Dataset, where: str) -> NDArray[np.float64]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             points = np.array([float(v) for v in contour.ContourData]).reshape(-1, 3)
-    except (AttributeError, TypeError, ValueError) as err:
-        raise SiteDataError(f"{path}: a contour's points are damaged", code="truncated") from err
-    if len(points) < 3 or not np.isfinite(points).all():
-        raise SiteDataError(f"{path}: a contour has {len(points)} points", code="truncated")
+            declared = contour.get("NumberOfContourPoints")
+            count = len(points) if declared in (None, "") else int(declared)
+    except (AttributeError, TypeError, ValueError, OverflowError) as err:
+        raise SiteDataError(f"{where}: a contour's points are damaged", code="truncated") from err
+    if count != len(points) or not (np.abs(points) < 1e6).all():
+        raise SiteDataError(
+            f"{where}: a contour declares {count} points and holds {len(points)}, or one that lies "
+            "nowhere",
+            code="truncated",
+        )
     return points
 
 
 def _references(data: Dataset) -> tuple[tuple[str, ...], str]:
+    """List the series referenced and the frame of reference of the positions."""
     series: list[str] = []
-    frame = ""
-    for item in data.get("ReferencedFrameOfReferenceSequence") or []:
-        frame = frame or str(item.get("FrameOfReferenceUID", ""))
-        for study in item.get("RTReferencedStudySequence") or []:
-            referenced = study.get("RTReferencedSeriesSequence") or []
-            series += [str(ref.get("SeriesInstanceUID", "")) for ref in referenced]
-    return tuple(uid for uid in series if uid), frame
+    frames: list[str] = []
+    for item in _sequence(data, "ReferencedFrameOfReferenceSequence"):
+        frames.append(str(item.get("FrameOfReferenceUID", "") or ""))
+        for study in _sequence(item, "RTReferencedStudySequence"):
+            referenced = _sequence(study, "RTReferencedSeriesSequence")
+            series += [str(ref.get("SeriesInstanceUID", "") or "") for ref in referenced]
+    rois = _sequence(data, "StructureSetROISequence")
+    frames += [str(item.get("ReferencedFrameOfReferenceUID", "") or "") for item in rois]
+    named = [frame for frame in dict.fromkeys(frames) if frame]
+    frame = named[0] if len(named) == 1 else ""  # of several none can be told from
+    return tuple(dict.fromkeys(uid for uid in series if uid)), frame
+
+
+def _sequence(data: Dataset, name: str) -> list[Dataset]:
+    """List the items of a sequence; a damaged one has none."""
+    try:
+        found: Any = data.get(name)
+        return [item for item in found or [] if isinstance(item, Dataset)]
+    except (ValueError, TypeError, AttributeError, NotImplementedError):
+        return []
+
+
+def _integer(data: Dataset, name: str) -> int | None:
+    try:
+        return int(data[name].value)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None

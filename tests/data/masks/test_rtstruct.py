@@ -93,10 +93,20 @@ def test_contours_between_slices_have_no_slice() -> None:
         rasterise([on_slice(square(2, 9)), between], GRID)
 
 
-def test_contours_that_stand_on_the_slices_are_refused() -> None:
-    standing = GRID.index_to_world(np.array([[2.0, 2, 0], [9, 2, 0], [9, 2, 2], [2, 2, 2]]))
+def test_contours_tilted_against_the_slices_are_refused() -> None:
+    tilted = GRID.index_to_world(np.array([[2.0, 2, 0], [9, 3, 0], [9, 6, 2], [2, 5, 2]]))
     with pytest.raises(GeometryError, match="not parallel"):
-        rasterise([standing], GRID)
+        rasterise([tilted], GRID)
+
+
+def test_contours_may_stand_on_the_slices_where_they_follow_the_rows() -> None:
+    standing = [
+        GRID.index_to_world(np.array([[2.0, y, -0.4], [9, y, -0.4], [9, y, 2], [2, y, 2]]))
+        for y in (4.0, 5.0, 6.0)
+    ]
+    found = rasterise(standing, GRID)
+    assert found[:2, 4:7, 2:9].all()
+    assert found.sum() == 2 * 3 * 7
 
 
 def test_contours_beyond_the_image_are_refused() -> None:

@@ -1,0 +1,56 @@
+"""Open a mask file, whatever it was stored as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nognet.data.ct.header import read_dataset
+from nognet.data.ct.image import is_image_file
+from nognet.data.ct.series import list_files
+from nognet.data.masks.image_file import open_label_image
+from nognet.data.masks.rtstruct import open_structures
+from nognet.data.masks.seg import open_seg
+from nognet.data.masks.source import MaskFile
+from nognet.errors import SiteDataError
+
+
+def open_mask(path: Path, *, max_voxels: int) -> MaskFile:
+    """Open a mask file; of contours and SEG nothing is laid out yet.
+
+    Args:
+        path: DICOM SEG, RTSTRUCT, NIfTI, NRRD or MHA; or a folder that holds one such DICOM file.
+        max_voxels: A file that claims more is refused before anything is built.
+
+    Raises:
+        GeometryError: it makes no volume.
+        SiteDataError: it is no mask, claims too much, is damaged or can't be read.
+    """
+    path = single_file(path)
+    if is_image_file(path):
+        return open_label_image(path, max_voxels=max_voxels)
+    data, offset = read_dataset(path)
+    modality = str(data.get("Modality", "") or "").strip()
+    if modality == "SEG":
+        return open_seg(path, data, offset, max_voxels=max_voxels)
+    if modality == "RTSTRUCT":
+        return open_structures(path, data)
+    raise SiteDataError(
+        f"{path}: modality '{modality}' is no mask; expected DICOM SEG, RTSTRUCT, NIfTI, NRRD or "
+        "MHA",
+        code="mask-geometry",
+    )
+
+
+def single_file(path: Path) -> Path:
+    """Find the one file at or below a path.
+
+    Raises:
+        SiteDataError: there are several, or none.
+    """
+    files = list_files(path)
+    if len(files) != 1:
+        raise SiteDataError(
+            f"{path}: {len(files)} files; give the path of the one that holds the mask",
+            code="mask-segment",
+        )
+    return files[0]
