@@ -64,8 +64,8 @@ def guess_kind(path: Path, *, max_voxels: int) -> ImageGuess:
                 "read (preparation.max_volume_voxels)",
                 code="too-large",
             )
-        array = sitk.GetArrayViewFromImage(reader.Execute())
-        kind, reason = _guess(array, path.name)
+        image = reader.Execute()  # kept, for the view below is of its memory
+        kind, reason = _guess(sitk.GetArrayViewFromImage(image), path.name)
     except RuntimeError as err:
         raise SiteDataError(f"{path}: can't be read as an image", code="truncated") from err
     return ImageGuess(kind, reason, (size[0], size[1], size[2]))

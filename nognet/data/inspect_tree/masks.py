@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 
+from nognet.config import PreparationConfig
 from nognet.data.findings import Finding, without_repeats
 from nognet.data.inspect_tree.grouping import common
-from nognet.data.inspect_tree.mask_adapter import examine_mask, referenced_series
 from nognet.data.inspect_tree.walk import Found
 from nognet.data.inspection import Inspected
-from nognet.data.masks.reading import MaskSource
+from nognet.data.masks.inspect import examine_mask, referenced_series
+from nognet.data.masks.opening import open_mask
+from nognet.data.masks.source import MaskSource
+from nognet.errors import SiteDataError
 
 NOT_CHECKED = "mask-other-series"
 GRID_TOLERANCE_MM = 0.01
@@ -32,6 +36,11 @@ class KnownCt:
     source: MaskSource | None
     place: tuple[str, ...]
     row: Inspected
+
+    @property
+    def frame(self) -> str:
+        """Its frame of reference; empty where not known."""
+        return self.source.frame_of_reference if self.source else ""
 
 
 @dataclass(frozen=True)
@@ -54,20 +63,26 @@ class MaskFile:
         return self.modality not in ("SEG", "RTSTRUCT")
 
 
-def mask_row(mask: MaskFile, cts: Sequence[KnownCt]) -> Inspected:
+def mask_row(mask: MaskFile, cts: Sequence[KnownCt], limits: PreparationConfig) -> Inspected:
     """Examine a mask: refused where it fits none, warned of where nothing is there to check it by.
 
     Args:
         mask: The mask.
         cts: All CTs below the path.
+        limits: The site's limits.
     """
-    chosen = candidates(mask, cts)
+    chosen = candidates(mask, cts, limits)
     sources = [ct.source for ct in chosen if ct.source is not None]
-    row = examine_mask(mask.found.real, sources)
-    row = replace(row, path=mask.found.shown, note=mask.note)
+    row = examine_mask(mask.found.real, sources, limits=limits)
+    findings = tuple(
+        replace(f, message=f.message.removeprefix(f"{mask.found.real}: ")) for f in row.findings
+    )
+    row = replace(row, path=mask.found.shown, note=mask.note, findings=findings)
     if sources:
         return row
-    others = tuple(f for f in row.findings if f.code != NOT_CHECKED)
+    # what the mask's reader says for want of a CT is said here with more knowledge
+    unchecked = (NOT_CHECKED, "mask-geometry")
+    others = (f for f in row.findings if f.severity != "warning" or f.code not in unchecked)
     return replace(row, findings=without_repeats((*others, _without_source(mask, chosen, cts))))
 
 
@@ -79,21 +94,32 @@ def is_at_home(mask: MaskFile, cts: Sequence[KnownCt]) -> bool:
     return any(ct.row.series_uid in wanted for ct in cts if ct.row.series_uid)
 
 
-def candidates(mask: MaskFile, cts: Sequence[KnownCt]) -> list[KnownCt]:
+def candidates(mask: MaskFile, cts: Sequence[KnownCt], limits: PreparationConfig) -> list[KnownCt]:
     """Choose the CTs that a mask can have been drawn on, the nearest first.
 
     An image file names nothing: it belongs to a CT with the very same grid, else to one in its own
     folder, else to one in the nearest folder that holds both. A DICOM mask names its series; where
-    that isn't there, any DICOM series may share its frame of reference, and an image file beside it
+    that isn't there, another may share its frame of reference, and an image file beside the mask
     may be the same CT converted.
     """
     nearest = sorted(cts, key=lambda ct: -_nearness(mask, ct))
-    if not mask.is_image:
-        wanted = referenced_series(mask.found.real)
-        named = [ct for ct in nearest if ct.row.series_uid and ct.row.series_uid in wanted]
-        beside = {id(ct) for ct in _at_nearest(mask, nearest)}
-        return named or [ct for ct in nearest if ct.row.series_uid or id(ct) in beside]
-    return _at_nearest(mask, [ct for ct in nearest if _same_grid(mask, ct)] or nearest)
+    if mask.is_image:
+        return _at_nearest(mask, [ct for ct in nearest if _same_grid(mask, ct)] or nearest)
+    wanted = referenced_series(mask.found.real)
+    named = [ct for ct in nearest if ct.row.series_uid and ct.row.series_uid in wanted]
+    if named:
+        return named
+    frame = _frame_of_reference(mask, limits)
+    same_frame = [ct for ct in nearest if frame and ct.frame == frame]
+    beside = [ct for ct in _at_nearest(mask, nearest) if not (wanted and ct.row.series_uid)]
+    return same_frame or beside
+
+
+def _frame_of_reference(mask: MaskFile, limits: PreparationConfig) -> str:
+    with contextlib.suppress(SiteDataError, OSError):
+        opened = open_mask(mask.found.real, max_voxels=limits.max_volume_voxels)
+        return opened.identity.frame_of_reference
+    return ""
 
 
 def _at_nearest(mask: MaskFile, nearest: Sequence[KnownCt]) -> list[KnownCt]:

@@ -46,7 +46,7 @@ def inspect(
     packed = [(found, _look_into_archive(found, limits, tell)) for found in archives]
     cts = [*plain.cts, *(ct for _, part in packed for ct in part.cts)]
     rows = [*walked.rows, *plain.rows, *(row for _, part in packed for row in part.rows)]
-    rows += _mask_rows(plain.masks, cts, tell)
+    rows += _mask_rows(plain.masks, cts, limits, tell)
     for found, part in packed:
         rows += _mask_rows_again(found, part.masks, cts, limits)
     return sorted(rows, key=lambda row: (Path(row.path).parts, row.kind, row.series_uid))
@@ -67,7 +67,7 @@ def _look_into_archive(found: Found, limits: PreparationConfig, tell: Progress) 
         with _opened(found, limits) as files:
             part = look_into(files, limits, tell)
             settled = [mask for mask in part.masks if is_at_home(mask, part.cts)]
-            rows = _mask_rows(settled, part.cts, tell)
+            rows = _mask_rows(settled, part.cts, limits, tell)
             later = tuple(mask for mask in part.masks if mask not in settled)
             return Part((*part.rows, *rows), part.cts, later)
     except (SiteDataError, OSError) as err:
@@ -86,12 +86,12 @@ def _opened(found: Found, limits: PreparationConfig) -> Iterator[list[Found]]:
 
 
 def _mask_rows(
-    masks: Sequence[MaskFile], cts: Sequence[KnownCt], tell: Progress
+    masks: Sequence[MaskFile], cts: Sequence[KnownCt], limits: PreparationConfig, tell: Progress
 ) -> list[Inspected]:
     rows = []
     for done, mask in enumerate(masks):
         tell(done, len(masks), "masks")
-        rows.append(mask_row(mask, cts))
+        rows.append(mask_row(mask, cts, limits))
     return rows
 
 
@@ -105,7 +105,7 @@ def _mask_rows_again(
         with _opened(found, limits) as files:
             by_name = {file.inner: file for file in files}
             now = [replace(mask, found=by_name[mask.found.inner]) for mask in masks]
-            return [mask_row(mask, cts) for mask in now]
+            return [mask_row(mask, cts, limits) for mask in now]
     except (SiteDataError, OSError) as err:
         finding = refusal(err, found.real)
         return [
