@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from nognet.phantom.dicom import SeriesHeader, write_ct_series
 from nognet.randomness import numpy_generator
 from nognet.types import Geometry, Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 MATRIX = 512
 PIXEL_MM = 0.7
@@ -70,8 +74,18 @@ def compress_series(files: Sequence[Path], folder: Path) -> list[Path]:
         reader.SetFileName(str(file))
         written.append(folder / file.name)
         writer.SetFileName(str(written[-1]))
-        writer.Execute(reader.Execute())
+        writer.Execute(_sixteen_bits(reader.Execute()))
     return written
+
+
+def _sixteen_bits(image: sitk.Image) -> sitk.Image:
+    """Turn HU, which the reader gives in 32 bits, into 16, all that JPEG 2000 can be read in."""
+    import SimpleITK as sitk
+
+    cast = sitk.Cast(image, sitk.sitkInt16)
+    for key in image.GetMetaDataKeys():
+        cast.SetMetaData(key, image.GetMetaData(key))
+    return cast
 
 
 def _chest(matrix: int) -> NDArray[np.float32]:

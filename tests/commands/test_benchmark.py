@@ -11,9 +11,11 @@ from typer.testing import CliRunner, Result
 
 from nognet.commands.main import app
 from nognet.config import NetworkConfig
+from nognet.errors import NognetError
 from nognet.fit import step_cost
 from nognet.fit.step_cost import StepPlan, measure_step
 from nognet.fit.weights import initial_weights
+from nognet.phantom import bench_series
 
 TINY = ("--roi", "32", "--width", "4", "--batch", "1", "--repeats", "1", "--threads", "1")
 
@@ -84,3 +86,55 @@ def test_without_a_gpu_it_says_so_and_measures_nothing() -> None:
 @pytest.mark.parametrize("arguments", [("--roi", "50"), ("--width", "5"), ("--batch", "0")])
 def test_a_size_that_cannot_be_is_a_wrong_command_line(arguments: tuple[str, str]) -> None:
     assert benchmark(*arguments).exit_code == 2
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = bench_series.write_bench_series
+
+    def smaller(folder: Path, **named: Any) -> list[Path]:
+        return usual(folder, **named, matrix=32)
+
+    monkeypatch.setattr(bench_series, "write_bench_series", smaller)
+
+
+def ingest(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["benchmark", "ingest", *arguments])
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_reading_is_measured_on_phantom_series_plain_and_compressed() -> None:
+    result = ingest("--slices", "10", "--repeats", "1", "--patients", "0", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["preparation"] is None
+    plain, packed = found["reading"]["uncompressed"], found["reading"]["JPEG 2000"]
+    assert (plain["slices"], packed["slices"]) == (10, 2)
+    assert plain["transfer_syntax"] != packed["transfer_syntax"] == "1.2.840.10008.1.2.4.90"
+    assert plain["differing_voxels"] == packed["differing_voxels"] == 0
+    assert plain["slices_per_s"] == pytest.approx(10 / plain["seconds"])
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_reading_is_told_in_words_with_its_ratio() -> None:
+    result = ingest("--slices", "10", "--repeats", "1", "--patients", "0")
+    assert result.exit_code == 0, result.output
+    assert "uncompressed: 10 slices of 32 x 32, 1 turns" in result.stdout
+    assert result.stdout.count("the 1.3 wanted") == 2
+    assert "load average" in result.stdout
+
+
+def test_a_folder_of_ones_own_without_a_series_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    result = ingest(str(tmp_path), "--patients", "0")
+    assert isinstance(result.exception, NognetError)
+
+
+@pytest.mark.slow
+def test_pairs_a_minute_are_measured_on_a_phantom_cohort() -> None:
+    result = ingest("--slices", "2", "--repeats", "1", "--patients", "2", "--json")
+    assert result.exit_code == 0, result.output
+    prepared = json.loads(result.stdout)["preparation"]
+    assert prepared["pairs"] > 0
+    assert prepared["pairs_per_minute"] > 0
+    assert {"reading", "masks", "registration"} <= set(prepared["phase_s"])
