@@ -8,6 +8,8 @@ from nognet.commands import (
     benchmark,
     check,
     config,
+    deidentify,
+    inspect,
     phantom,
     predict,
     prepare,
@@ -28,11 +30,13 @@ app = typer.Typer(
 # in the order in which a newcomer meets them
 app.command(name="phantom")(phantom.phantom)
 app.command(name="scan")(scan.scan)
+app.command(name="inspect")(inspect.inspect)
 app.command(name="check")(check.check)
 app.command(name="prepare")(prepare.prepare)
 app.command(name="train")(train.train)
 app.command(name="predict")(predict.predict)
 app.command(name="report")(report.report)
+app.command(name="deidentify")(deidentify.deidentify)
 app.add_typer(provision.app, name="provision")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(config.app, name="config")

@@ -185,12 +185,17 @@ def parse_date(text: str) -> dt.date | None:
         return None
 
 
+def patient_of(data: Dataset, file: Path, root: Path) -> str:
+    """Give PatientID, or where it is empty the name of the folder right below the root."""
+    return as_cell(_text(data, "PatientID")) or _folder_name(file, root)
+
+
 def _who(data: Dataset, file: Path, root: Path) -> Who:
     stated = as_cell(_text(data, "PatientID"))
     person = [_text(data, name) for name in ("PatientBirthDate", "PatientSex")]
     digest = hashlib.sha256("/".join(person).encode()).hexdigest()[:16] if any(person) else ""
     return Who(
-        patient=stated or _folder_name(file, root),
+        patient=patient_of(data, file, root),
         from_folder=not stated,
         person=digest,
         dates=tuple(parse_date(_text(data, name)) for name in DATE_TAGS),

@@ -1,0 +1,1 @@
+"""De-identified export of a site's DICOM files."""
