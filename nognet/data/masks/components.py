@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from nognet.data.masks.gaps import Gap, Pieces, find_gaps
 from nognet.data.masks.grid import block_of
 from nognet.data.pairs.roi import crop_mask
 from nognet.types import Vector3, Volume
@@ -25,10 +26,16 @@ class Parts:
     Attributes:
         nodules: Each cropped with a rim of one voxel, the largest first.
         specks_mm3: Volumes of the parts left aside, the largest first.
+        gaps: Places where slices were left out between parts that lie above each other.
+        undrawn: Slices left out there.
+        missing_fraction: What would lie on them, as a part of the mask's volume.
     """
 
     nodules: tuple[Volume, ...]
     specks_mm3: tuple[float, ...]
+    gaps: int = 0
+    undrawn: int = 0
+    missing_fraction: float = 0.0
 
 
 def split(mask: Volume, *, gap_mm: float, min_volume_mm3: float) -> Parts:
@@ -50,7 +57,24 @@ def split(mask: Volume, *, gap_mm: float, min_volume_mm3: float) -> Parts:
     kept = [int(i) for i in order if volumes[i] >= enough]
     specks = tuple(float(volumes[i]) for i in order if volumes[i] < enough)
     nodules = tuple(_cut_out(tight, filled[of_voxel == found[i]]) for i in kept)
-    return Parts(nodules, specks)
+    gaps = _gaps(labels, filled, mask.geometry.spacing_mm[2]) if count > 1 else ()
+    missing = sum(gap.missing_area for gap in gaps) / len(filled)
+    return Parts(nodules, specks, len(gaps), sum(gap.slices for gap in gaps), missing)
+
+
+def _gaps(
+    labels: NDArray[np.unsignedinteger[Any]], filled: NDArray[np.int64], spacing_mm: float
+) -> tuple[Gap, ...]:
+    """Find slices left out, taking each part's patch on each slice for a piece."""
+    z, y, x = np.unravel_index(filled, labels.shape)
+    depth = labels.shape[0]
+    patch = labels.ravel()[filled].astype(np.int64) * depth + z
+    found, start, area = np.unique(np.sort(patch), return_index=True, return_counts=True)
+    order = np.argsort(patch, kind="stable")
+    low = [np.minimum.reduceat(along[order], start) for along in (x, y)]
+    high = [np.maximum.reduceat(along[order], start) for along in (x, y)]
+    boxes = np.stack([*low, *high], axis=1).astype(np.float64)
+    return find_gaps(Pieces(found % depth, boxes, area.astype(np.float64)), spacing_mm)
 
 
 def _cut_out(mask: Volume, voxels: NDArray[np.int64]) -> Volume:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nognet.data.findings import Finding
+from nognet.data.pairs.roi import crop_mask
 from nognet.data.sitk_bridge import resample, to_sitk
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Volume
@@ -16,6 +18,12 @@ from nognet.types import Geometry, Volume
 LATTICE_TOLERANCE_VOX = 0.05
 """Voxel centres of a mask this close to those of the image are taken for the same points."""
 ORTHOGONAL_TOLERANCE = 1e-3
+THRESHOLD_RANGE = (0.2, 0.8)
+"""How full a voxel has to be at least and at most to be kept when a mask is resampled."""
+MAX_VOLUME_CHANGE = 0.25
+"""A mask that loses or gains a larger part of its volume on the image's grid is refused."""
+_POINTS_ALONG_VOXEL = 8
+_POINTS_AT_MOST = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,13 @@ def _same_lattice(geometry: Geometry, reference: Geometry) -> bool:
 def _resample(
     mask: NDArray[np.uint8], geometry: Geometry, reference: Geometry
 ) -> tuple[Block, tuple[Finding, ...]]:
-    image = to_sitk(mask.astype(np.float32), geometry)
-    values = resample(image, reference, sitk.Transform(3, sitk.sitkIdentity), fill=0.0)
-    index = np.argwhere(values >= 0.5)[:, ::-1]
-    before = float(mask.sum()) * geometry.voxel_volume_mm3
+    """Resample so that the volume stays: a plain threshold of one half shrinks small shapes."""
+    tight = crop_mask(mask, geometry)
+    part, start = _near(tight.geometry, reference)
+    occupied = _occupancy(tight, part)
+    before = float(np.count_nonzero(tight.array)) * geometry.voxel_volume_mm3
+    kept = _keep_volume(occupied, before / reference.voxel_volume_mm3)
+    index = np.argwhere(kept)[:, ::-1]
     after = float(len(index)) * reference.voxel_volume_mm3
     if not len(index):
         raise SiteDataError(
@@ -138,7 +149,53 @@ def _resample(
         f"the mask lay on another grid (spacing {_rounded(geometry.spacing_mm)} mm) and was "
         f"resampled: {before:.1f} mm3 there, {after:.1f} mm3 on the image's grid"
     )
-    return block_of(index), (Finding("mask-resampled", "warning", message),)
+    if abs(after - before) > MAX_VOLUME_CHANGE * before:
+        raise GeometryError(f"{message}; give it on the image's own grid", code="mask-geometry")
+    return block_of(index + np.array(start)), (Finding("mask-resampled", "warning", message),)
+
+
+def _near(mask: Geometry, reference: Geometry) -> tuple[Geometry, tuple[int, int, int]]:
+    """Crop the reference grid to where a mask can lie on it; the crop and its first voxel."""
+    corners = np.array(list(product(*((0.0, n - 1.0) for n in mask.size))))
+    index = reference.world_to_index(mask.index_to_world(corners))
+    size = np.array(reference.size)
+    low = np.clip(np.floor(index.min(axis=0)).astype(int), 0, size - 1)
+    high = np.clip(np.ceil(index.max(axis=0)).astype(int), low, size - 1)
+    nx, ny, nz = (high - low + 1).tolist()
+    x, y, z = reference.index_to_world(low.astype(np.float64)).tolist()
+    part = Geometry((nx, ny, nz), reference.spacing_mm, (x, y, z), reference.direction)
+    return part, (int(low[0]), int(low[1]), int(low[2]))
+
+
+def _occupancy(mask: Volume, grid: Geometry) -> NDArray[np.float64]:
+    """Measure which part of each voxel of a grid a mask takes: the mean over points inside it."""
+    finest = min(mask.geometry.spacing_mm)
+    fx, fy, fz = (min(int(np.ceil(s / finest)), _POINTS_ALONG_VOXEL) for s in grid.spacing_mm)
+    while grid.size[0] * fx * grid.size[1] * fy * grid.size[2] * fz > _POINTS_AT_MOST and (
+        max(fx, fy, fz) > 1
+    ):
+        fx, fy, fz = (max(f - 1, 1) for f in (fx, fy, fz))
+    factors = np.array([fx, fy, fz])
+    nx, ny, nz = (int(n) for n in np.array(grid.size) * factors)
+    sx, sy, sz = (np.array(grid.spacing_mm) / factors).tolist()
+    ox, oy, oz = grid.index_to_world((1 / factors - 1) / 2).tolist()
+    fine = Geometry((nx, ny, nz), (sx, sy, sz), (ox, oy, oz), grid.direction)
+    image = to_sitk(mask.array.astype(np.float32), mask.geometry)
+    values = resample(image, fine, sitk.Transform(3, sitk.sitkIdentity), fill=0.0)
+    depth, height, width = grid.size[::-1]
+    blocks = values.reshape(depth, fz, height, fy, width, fx)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float64))
+
+
+def _keep_volume(occupied: NDArray[np.float64], wanted: float) -> NDArray[np.bool_]:
+    """Keep about as many voxels as wanted, the fullest ones; equal ones all or none."""
+    low, high = THRESHOLD_RANGE
+    levels, counts = np.unique(np.round(occupied[occupied > low], 5), return_counts=True)
+    if not levels.size:
+        return np.zeros(occupied.shape, dtype=bool)
+    above = np.cumsum(counts[::-1])[::-1]  # voxels at each level or above
+    best = float(levels[int(np.abs(above - wanted).argmin())])
+    return np.asarray(np.round(occupied, 5) >= min(best, high))
 
 
 def _not_on_image(

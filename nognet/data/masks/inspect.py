@@ -12,14 +12,17 @@ from nognet.data.ct.header import has_dicom_mark, read_dataset
 from nognet.data.findings import Finding, Severity
 from nognet.data.inspection import Inspected
 from nognet.data.masks.image_file import LabelImage, grey_error
+from nognet.data.masks.nodules import read_parts
 from nognet.data.masks.opening import open_mask
 from nognet.data.masks.rtstruct import open_structures
 from nognet.data.masks.seg import referenced_by_seg
 from nognet.data.masks.source import MaskFile, MaskSource, check_identity, listed
+from nognet.data.pairs.roi import nodule_volume_mm3
 from nognet.errors import GeometryError, NognetError, SiteDataError
 from nognet.types import Geometry
 
 DEFAULT_LIMITS = PreparationConfig()
+_SHOWN = 12
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -57,9 +60,11 @@ def examine_mask(
         return Inspected(
             str(path), "mask", "", findings=(Finding("unreadable", "refused", message),)
         )
-    findings = _image_findings(mask, sources) if isinstance(mask, LabelImage) else None
-    if findings is None:
-        findings = _segment_findings(mask, sources)
+    findings = (
+        _image_findings(mask, sources, limits)
+        if isinstance(mask, LabelImage)
+        else _dicom_findings(mask, sources, limits)
+    )
     identity = mask.identity
     geometry = identity.geometry
     return Inspected(
@@ -87,35 +92,35 @@ def _refusal(err: NognetError, severity: Severity = "refused") -> Finding:
     return Finding(err.code, severity, str(err))
 
 
-def _image_findings(image: LabelImage, sources: Sequence[MaskSource]) -> list[Finding]:
+def _image_findings(
+    image: LabelImage, sources: Sequence[MaskSource], limits: PreparationConfig
+) -> list[Finding]:
     """Collect all that holds of an image: empty, grey, several labels, on another grid."""
     if not image.grey and not image.names:
         return [Finding("mask-empty", "refused", f"{image.path}: the mask is empty")]
-    findings: list[Finding] = []
-    if image.grey:
-        findings.append(_refusal(grey_error(image)))
-    elif len(image.names) > 1:
-        findings.append(_several(image, ""))
-    if not sources:
-        return [*findings, _unchecked(image)]
-    return [*findings, *_best(image, sources)]
+    findings = [_refusal(grey_error(image))] if image.grey else []
+    source, placed = _best(image, sources)
+    findings += placed
+    if source is None:
+        return findings if sources else [*findings, *_several(image, ""), _unchecked(image)]
+    return findings if image.grey else [*findings, *_segment_findings(image, source, limits)]
 
 
-def _best(image: LabelImage, sources: Sequence[MaskSource]) -> tuple[Finding, ...]:
-    """Hold an image against the CTs of its own grid, or else against any on which it lies."""
+def _best(
+    image: LabelImage, sources: Sequence[MaskSource]
+) -> tuple[MaskSource | None, tuple[Finding, ...]]:
+    """Find the CT that an image lies on: of its own grid, or else any; or say why there is none."""
     alike = [source for source in sources if _alike(image.identity.geometry, source.grid)]
-    first: tuple[Finding, ...] | None = None
-    resampled: tuple[Finding, ...] | None = None
+    resampled: MaskSource | None = None
+    refused: tuple[Finding, ...] = ()
     for source in alike or sources:
         try:
-            found = image.extent_on(source.grid)
+            if not image.extent_on(source.grid):
+                return source, ()
+            resampled = resampled or source
         except SiteDataError as err:
-            first = first or (_refusal(err),)
-            continue
-        if not found:
-            return ()
-        resampled = resampled or found
-    return resampled or first or ()
+            refused = refused or (_refusal(err),)
+    return (resampled, ()) if resampled else (None, refused)
 
 
 def _alike(mask: Geometry | None, grid: Geometry) -> bool:
@@ -126,33 +131,41 @@ def _alike(mask: Geometry | None, grid: Geometry) -> bool:
     return bool(np.allclose(np.array(ours), np.array(theirs), rtol=1e-3))
 
 
-def _segment_findings(mask: MaskFile, sources: Sequence[MaskSource]) -> list[Finding]:
-    """Lay every segment of a SEG or RTSTRUCT on its CT and say what became of each."""
+def _dicom_findings(
+    mask: MaskFile, sources: Sequence[MaskSource], limits: PreparationConfig
+) -> list[Finding]:
+    """Hold a SEG or RTSTRUCT against the CT that it names."""
     if not mask.names:
         return [Finding("mask-empty", "refused", f"{mask.path}: there are no segments")]
     source = _source_of(mask, sources)
     if source is None:
         return [_unchecked(mask)]
-    findings: list[Finding] = []
     try:
-        findings += check_identity(mask, source)
+        findings = list(check_identity(mask, source))
     except GeometryError as err:
-        findings.append(_refusal(err))
+        findings = [_refusal(err)]
+    return [*findings, *_segment_findings(mask, source, limits)]
+
+
+def _segment_findings(
+    mask: MaskFile, source: MaskSource, limits: PreparationConfig
+) -> list[Finding]:
+    """Lay every segment on its CT and say what became of each; one usable is enough."""
+    findings: list[Finding] = []
     volumes: dict[int, float] = {}
     failed: list[SiteDataError] = []
     for number in sorted(mask.names):
         try:
-            block, found = mask.on(number, source.grid)
+            parts, found = read_parts(mask, number, source, limits)
         except SiteDataError as err:
             failed.append(err)
             continue
         findings += found
-        volumes[number] = float(np.count_nonzero(block.array)) * source.grid.voxel_volume_mm3
+        volumes[number] = sum(nodule_volume_mm3(nodule) for nodule in parts.nodules)
     findings += [_refusal(err, "warning" if volumes else "refused") for err in failed]
-    if len(mask.names) > 1:
-        usable = ", ".join(f"{_named(mask, n)} {v:.1f} mm3" for n, v in volumes.items())
-        findings.append(_several(mask, f"; usable: {usable or 'none'}"))
-    return findings
+    shown = [f"{_named(mask, n)} {v:.1f} mm3" for n, v in list(volumes.items())[:_SHOWN]]
+    more = f" ... {len(volumes) - _SHOWN} more" * (len(volumes) > _SHOWN)
+    return [*findings, *_several(mask, f"; usable: {', '.join(shown) or 'none'}{more}")]
 
 
 def _source_of(mask: MaskFile, sources: Sequence[MaskSource]) -> MaskSource | None:
@@ -165,12 +178,15 @@ def _source_of(mask: MaskFile, sources: Sequence[MaskSource]) -> MaskSource | No
     return next(iter([*named, *same_frame, *nameless]), None)
 
 
-def _several(mask: MaskFile, more: str) -> Finding:
+def _several(mask: MaskFile, more: str) -> tuple[Finding, ...]:
+    """Ask for a choice where there is one."""
+    if len(mask.names) < 2:
+        return ()
     message = (
         f"{mask.path}: {len(mask.names)} segments ({listed(mask.names)}); name one in the column "
         f"'segment', or each is taken for a nodule of its own{more}"
     )
-    return Finding("mask-segment", "warning", message)
+    return (Finding("mask-segment", "warning", message),)
 
 
 def _named(mask: MaskFile, number: int) -> str:

@@ -24,6 +24,10 @@ from nognet.data.masks.source import (
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Volume
 
+MAX_MISSING_FRACTION = 0.2
+"""A mask is refused when slices left out in several places would hold this part of its volume."""
+WARN_MISSING_FRACTION = 0.02
+"""Likewise warned of."""
 AIR_INSIDE_HU = -850.0
 """A nodule's mean HU is above this: the thinnest ground glass has -750, normal lung -870."""
 
@@ -78,23 +82,55 @@ def read_nodules(
     failed: list[SiteDataError] = []
     for number in numbers:
         try:
-            block, found = mask.on(number, source.grid)
+            parts[number], found = read_parts(mask, number, source, limits)
         except SiteDataError as err:
             failed.append(err)
             continue
         findings += found
-        parts[number] = split(
-            block.volume(source.grid),
-            gap_mm=limits.nodule_gap_mm,
-            min_volume_mm3=limits.min_nodule_volume_mm3,
-        )
-        findings += _specks(mask, number, parts[number], limits)
     if not parts:
         raise _all_failed(mask, failed)
     findings += [Finding(err.code, "warning", f"left out: {err}") for err in failed]
     if len(parts) > 1:
         findings.append(_several(mask, numbers))
     return NodulesReading(_labelled(mask.names, parts), tuple(dict.fromkeys(findings)))
+
+
+def read_parts(
+    mask: MaskFile, number: int, source: MaskSource, limits: PreparationConfig
+) -> tuple[Parts, tuple[Finding, ...]]:
+    """Lay one segment on its CT and split it into nodules.
+
+    Raises:
+        GeometryError: it doesn't lie on the CT, or was drawn on some slices only.
+        SiteDataError: it is empty, grey or damaged.
+    """
+    block, findings = mask.on(number, source.grid)
+    parts = split(
+        block.volume(source.grid),
+        gap_mm=limits.nodule_gap_mm,
+        min_volume_mm3=limits.min_nodule_volume_mm3,
+    )
+    undrawn = _undrawn(mask, number, parts)
+    return parts, (*findings, *undrawn, *_specks(mask, number, parts, limits))
+
+
+def _undrawn(mask: MaskFile, number: int, parts: Parts) -> tuple[Finding, ...]:
+    """Refuse a segment drawn on every other slice or so, warn of some left out.
+
+    Raises:
+        GeometryError: several gaps hold a good part of the volume.
+    """
+    if parts.missing_fraction < WARN_MISSING_FRACTION:
+        return ()
+    message = (
+        f"{mask.path}: segment {number}: slices between its parts are empty ({parts.undrawn} in "
+        f"{parts.gaps} places, about {100 * parts.missing_fraction:.0f} % of its volume)"
+    )
+    if parts.missing_fraction < MAX_MISSING_FRACTION or parts.gaps < 2:
+        return (Finding("mask-incomplete", "warning", message),)
+    raise GeometryError(
+        f"{message}: volume incomplete; draw the nodule on every slice", code="mask-incomplete"
+    )
 
 
 def mean_hu_inside(nodule: Volume, ct: Volume) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from nognet.data.findings import Finding
-from nognet.data.masks.gaps import undrawn_slices
+from nognet.data.masks.gaps import Pieces, find_gaps
 from nognet.data.masks.grid import Block
 from nognet.data.masks.polygons import Polygon, fill_slice
 from nognet.data.masks.source import Identity
@@ -204,7 +204,9 @@ def _slices_of(placed: Sequence[NDArray[np.float64]], size: NDArray[np.int_]) ->
 
 def _check_undrawn(slices: Sequence[int], boxes: NDArray[np.float64], spacing_mm: float) -> None:
     """Refuse structures drawn on every other slice or so: as they are they'd be too small."""
-    undrawn = sum(undrawn_slices(slices, boxes, spacing_mm))
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    gaps = find_gaps(Pieces(np.array(slices), boxes, areas), spacing_mm)
+    undrawn = sum(gap.slices for gap in gaps)
     if undrawn:
         raise GeometryError(
             f"{undrawn} slices between the contours have none: volume incomplete; draw the "
