@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nognet.commands.pair_table import one_line
 from nognet.console import emit, say
 
 if TYPE_CHECKING:
-    from nognet.data.pairs.patient import PairOutcome
-    from nognet.data.site.prepare import Examination
+    from nognet.data.pairs.outcome import PairOutcome
+    from nognet.data.site.examine import Examination
     from nognet.data.store import PreparedSite
 
 REFUSED_SHOWN = 40
@@ -24,6 +25,12 @@ REFUSED_SHOWN = 40
 def prepare(
     site: Annotated[Path, typer.Option(help="The hospital's site.yaml.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    resplit: Annotated[
+        bool,
+        typer.Option(
+            "--resplit", help="Let patients move between the splits where seed or split changed."
+        ),
+    ] = False,
 ) -> None:
     """Read, register and cut every pair; store what is usable, list what is not and why."""
     from nognet.config import load_site
@@ -31,26 +38,13 @@ def prepare(
 
     config = load_site(site)
     with progress_to_stderr(f"prepare {config.name}") as progress:
-        prepared, examination = prepare_site_with_report(config, progress=progress)
+        prepared, examination = prepare_site_with_report(config, progress=progress, resplit=resplit)
     if as_json:
         emit(json.dumps(_as_json(config.name, prepared, examination), indent=2, allow_nan=False))
         return
     emit(f"{config.name}: {one_line(examination)}")
     for line in [*findings_table(examination.outcomes), *_counts_table(prepared)]:
         emit(line)
-
-
-def one_line(examination: Examination) -> str:
-    """Sum up what became of the pairs."""
-    counts = Counter(outcome.status for outcome in examination.outcomes)
-    reused = sum(outcome.reused for outcome in examination.outcomes)
-    words = [f"{len(examination.outcomes)} pairs"]
-    words += [f"{counts[status]} {status}" for status in ("ok", "warning", "refused")]
-    if reused:
-        words.append(f"{reused} reused")
-    if examination.patients_without_pair:
-        words.append(f"{len(examination.patients_without_pair)} patients without a second date")
-    return f"{', '.join(words)} ({examination.seconds['wall']:.1f} s)"
 
 
 def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
@@ -74,6 +68,10 @@ def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
             if finding.severity == "refused":
                 rows = f"rows {outcome.lines[0]} and {outcome.lines[1]}"
                 yield f"  refused  {finding.code:18} {rows}: {finding.message}"
+    skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
+    if skipped:
+        codes = sorted({finding.code for outcome in skipped for finding in outcome.findings})
+        yield f"  skipped  {', '.join(codes):18} {len(skipped):4} nodules (see `nognet check`)"
     if len(refused) > REFUSED_SHOWN:
         yield f"  ... and {len(refused) - REFUSED_SHOWN} more refused pairs (see --json)"
 
@@ -129,7 +127,7 @@ def _counts_table(prepared: PreparedSite) -> Iterator[str]:
 
 
 def _as_json(name: str, prepared: PreparedSite, examination: Examination) -> dict[str, Any]:
-    from nognet.data.pairs.patient import outcome_as_json
+    from nognet.data.pairs.outcome import outcome_as_json
 
     return {
         "site": name,

@@ -22,9 +22,13 @@ from nognet.errors import SiteDataError
 from nognet.files import atomic_path, write_json_atomic
 from nognet.types import SPLITS, STRATA, RoiPair, Split, Stratum
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 does not say what the pairs were made from."""
 INDEX_NAME = "index.json"
 PAIRS_FOLDER = "pairs"
+CACHE_WRITE = "cache-write"
+"""Code of the error that the cache can't be written: the run ends, whatever it was doing."""
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 _ARRAYS: tuple[tuple[str, type[np.generic]], ...] = (
     ("baseline", np.float32),
@@ -66,12 +70,29 @@ class PairRecord:
 
 
 @dataclass(frozen=True)
+class StoreSource:
+    """What an index was made from: keyed digest of the table, digest of the settings."""
+
+    table: str
+    settings: str
+
+
+@dataclass(frozen=True)
 class StoreIndex:
-    """The whole index: the ROI all pairs share, the pairs by id, the split of each patient."""
+    """The whole index.
+
+    Attributes:
+        roi: The ROI that all pairs share.
+        records: The pairs, by id.
+        splits: The split of each patient.
+        source: What it was made from; None where it wasn't from files, or an older version wrote
+            it.
+    """
 
     roi: RoiConfig
     records: tuple[PairRecord, ...]
     splits: Mapping[str, Split]
+    source: StoreSource | None = None
 
 
 @dataclass(frozen=True)
@@ -241,8 +262,16 @@ def write_index(
     splits: Mapping[str, Split],
     *,
     roi: RoiConfig,
+    source: StoreSource | None = None,
 ) -> PreparedSite:
     """Write `index.json` in one step and return the store.
+
+    Args:
+        folder: The store.
+        records: Pairs that are written already.
+        splits: Split of each patient.
+        roi: The ROI that all pairs share.
+        source: What they were made from; None where that was no files.
 
     Raises:
         SiteDataError: ids repeat, a patient has no split, or the disk is full.
@@ -258,9 +287,10 @@ def write_index(
             code="no-split",
         )
     used = {r.patient_id: splits[r.patient_id] for r in records}
-    index = StoreIndex(roi, tuple(sorted(records, key=lambda r: r.pair_id)), used)
+    index = StoreIndex(roi, tuple(sorted(records, key=lambda r: r.pair_id)), used, source)
     content = {
         "schema_version": SCHEMA_VERSION,
+        "source": asdict(source) if source else None,
         "roi": roi.model_dump(mode="json"),
         "pairs": [{**asdict(r), "split": used[r.patient_id]} for r in index.records],
     }
@@ -288,7 +318,7 @@ def open_store(folder: Path) -> PreparedSite:
     except (OSError, ValueError) as err:
         raise _damaged_index(path, type(err).__name__) from err
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise _damaged_index(path, f"schema_version {version!r}, expected {SCHEMA_VERSION}")
     try:
         splits: dict[str, Split] = {}
@@ -298,9 +328,10 @@ def open_store(folder: Path) -> PreparedSite:
                 raise _damaged_index(path, f"patient {row['patient_id']} is in two splits or none")
         records = tuple(_record_from(row) for row in content["pairs"])
         roi = RoiConfig.model_validate(content["roi"])
+        source = StoreSource(**content["source"]) if content.get("source") else None
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise _damaged_index(path, type(err).__name__) from err
-    return PreparedSite(folder, StoreIndex(roi, records, splits))
+    return PreparedSite(folder, StoreIndex(roi, records, splits, source))
 
 
 def _record_from(row: dict[str, Any]) -> PairRecord:
@@ -360,5 +391,5 @@ def _cannot_write(folder: Path, err: OSError) -> SiteDataError:
     return SiteDataError(
         f"{folder}: prepared pairs can't be written ({err.strerror}); nothing half-written was "
         "left; make room and run again, finished pairs are kept",
-        code="cache-write",
+        code=CACHE_WRITE,
     )

@@ -4,245 +4,158 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import multiprocessing
+import hashlib
+import logging
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from nognet.config import SiteConfig
-from nognet.data.findings import Finding
-from nognet.data.pairs.patient import (
-    PairOutcome,
-    PatientResult,
-    PatientTask,
-    outcome_as_json,
-    prepare_patient,
+from nognet.data.pairs.outcome import outcome_as_json
+from nognet.data.pairs.task import settings_digest
+from nognet.data.site.examine import Examination, Progress, examine_site
+from nognet.data.site.kept_splits import keep_splits, write_state
+from nognet.data.site.pseudonym import load_or_make_key
+from nognet.data.store import (
+    CACHE_WRITE,
+    PAIRS_FOLDER,
+    PairRecord,
+    PreparedSite,
+    StoreSource,
+    open_store,
+    write_index,
 )
-from nognet.data.site.pseudonym import Pseudonyms, load_or_make_key
-from nognet.data.site.split import assign_splits, patient_stratum
-from nognet.data.site.studies import StudyRow, by_patient, read_studies
-from nognet.data.store import PAIRS_FOLDER, PairRecord, PreparedSite, open_store, write_index
 from nognet.errors import SiteDataError
-from nognet.files import write_text_atomic
-from nognet.types import SPLITS, Split
 
-SPLITS_NAME = "splits.json"
+__all__ = [
+    "Examination",
+    "Progress",
+    "examine_site",
+    "prepare_site",
+    "prepare_site_with_report",
+    "prepared_or_prepare",
+]
+
 REPORT_NAME = "prepare-report.json"
-
-Progress = Callable[[int, int, str], None]
-"""Called with patients done, patients in all, and what happened; names nobody."""
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What became of every pair of a site.
-
-    Attributes:
-        outcomes: One a pair, in the order of the table.
-        rows: Rows of `studies.csv`.
-        patients_without_pair: Patients with one time point a nodule only, as in `studies.csv`.
-        seconds: Wall time, and the workers' seconds by phase.
-    """
-
-    outcomes: tuple[PairOutcome, ...]
-    rows: int
-    patients_without_pair: tuple[str, ...]
-    seconds: dict[str, float]
-
-    @property
-    def records(self) -> list[PairRecord]:
-        """Records of the pairs that may be used."""
-        return [o.record for o in self.outcomes if o.record is not None and o.status != "refused"]
+KEPT_SECONDS = 24 * 3600.0
+"""Pairs that no index names any more are kept so long, for whoever trains on an older index."""
+log = logging.getLogger("nognet.prepare")
 
 
-def prepare_site(site: SiteConfig, *, progress: Progress | None = None) -> PreparedSite:
+def prepare_site(
+    site: SiteConfig, *, progress: Progress | None = None, resplit: bool = False
+) -> PreparedSite:
     """Prepare a site's pairs and store them; what is unchanged is reused.
 
     Args:
         site: The site's configuration.
         progress: Told after each patient.
+        resplit: Let patients move between the splits where seed or shares have changed.
 
     Raises:
-        SiteDataError: `studies.csv` has faults, no pair is usable, or cache or state can't be
-            written.
+        SiteDataError: `studies.csv` has faults, no pair is usable, patients would move between
+            the splits, or cache or state can't be written.
     """
-    return prepare_site_with_report(site, progress=progress)[0]
+    return prepare_site_with_report(site, progress=progress, resplit=resplit)[0]
 
 
 def prepare_site_with_report(
-    site: SiteConfig, *, progress: Progress | None = None
+    site: SiteConfig, *, progress: Progress | None = None, resplit: bool = False
 ) -> tuple[PreparedSite, Examination]:
     """Prepare a site's pairs and say what became of each.
 
     Raises:
-        SiteDataError: `studies.csv` has faults, no pair is usable, or cache or state can't be
-            written.
+        SiteDataError: see `prepare_site`.
     """
     with _locked(site.cache):
+        source = _source(site)
         examination = examine_site(site, progress=progress)
         records = examination.records
         if not records:
             raise _no_pairs(site, examination)
-        prepared = write_index(site.cache, records, _splits(site, records), roi=site.roi)
+        splits = keep_splits(site, records, resplit=resplit)
+        _keep_for_readers(site.cache, records)
+        prepared = write_index(site.cache, records, splits, roi=site.roi, source=source)
         _forget_stale(site.cache, records)
         _write_report(site, examination)
     return prepared, examination
 
 
-def examine_site(site: SiteConfig, *, progress: Progress | None = None) -> Examination:
-    """Read, register, cut and judge every pair of a site; write no index.
-
-    Raises:
-        SiteDataError: `studies.csv` has faults, or the pseudonyms' key can't be used.
-    """
-    started = time.perf_counter()
-    groups = by_patient(read_studies(site.studies))
-    pseudonyms = load_or_make_key(site.state)
-    tasks = [_task(site, pseudonyms, patient, rows) for patient, rows in groups.items()]
-    workers = min(site.preparation.workers or len(os.sched_getaffinity(0)), len(tasks))
-    results = _run(tasks, workers, progress)
-    outcomes = _without_leaks([outcome for r in results for outcome in r.outcomes], results)
-    with_pair = {outcome.patient for outcome in outcomes}
-    seconds = {"wall": time.perf_counter() - started}
-    for result in results:
-        for phase, spent in result.seconds.items():
-            seconds[phase] = seconds.get(phase, 0.0) + spent
-    return Examination(
-        outcomes=tuple(sorted(outcomes, key=lambda o: o.lines)),
-        rows=sum(len(rows) for rows in groups.values()),
-        patients_without_pair=tuple(p for p in groups if p not in with_pair),
-        seconds=seconds,
-    )
-
-
 def prepared_or_prepare(site: SiteConfig, *, progress: Progress | None = None) -> PreparedSite:
-    """Open the store where its pairs fit the site's ROI; prepare them where not.
+    """Open the store where it was made from the site's table and settings; prepare it where not.
+
+    The files themselves are not looked at: that is what `prepare_site` does.
 
     Raises:
         SiteDataError: preparation failed.
     """
-    with contextlib.suppress(SiteDataError):
-        prepared = open_store(site.cache)
-        if prepared.roi == site.roi:
-            return prepared
-    return prepare_site(site, progress=progress)
-
-
-def _task(
-    site: SiteConfig, pseudonyms: Pseudonyms, patient: str, rows: tuple[StudyRow, ...]
-) -> PatientTask:
-    return PatientTask(
-        patient_id=pseudonyms.of_patient(patient),
-        rows=rows,
-        pseudonyms=pseudonyms,
-        roi=site.roi,
-        limits=site.preparation,
-        cache=site.cache,
-    )
-
-
-def _run(
-    tasks: Sequence[PatientTask], workers: int, progress: Progress | None
-) -> list[PatientResult]:
-    """Work through the patients; results come in the order of the tasks."""
-    tell = progress or (lambda *_: None)
-    tell(0, len(tasks), f"{len(tasks)} patients, {workers} at a time")
-    if workers == 1:
-        results = []
-        for done, task in enumerate(tasks, start=1):
-            results.append(prepare_patient(task))
-            tell(done, len(tasks), _summary(results[-1]))
-        return results
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nognet.data.pairs.patient", "highdicom"])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
-        futures = [pool.submit(prepare_patient, task) for task in tasks]
-        _await_all(futures, tell)
-        return [future.result() for future in futures]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        prepared = open_store(site.cache)
+    except SiteDataError:
+        return prepare_site(site, progress=progress)
+    return prepared if _is_current(site, prepared) else prepare_site(site, progress=progress)
 
 
-def _await_all(futures: Sequence[Future[PatientResult]], tell: Progress) -> None:
-    pending, done = set(futures), 0
-    while pending:
-        finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-        for future in finished:
-            done += 1
-            tell(done, len(futures), _summary(future.result()))
+def _is_current(site: SiteConfig, prepared: PreparedSite) -> bool:
+    """Tell whether a store still is what the site's table and settings ask for."""
+    made_from, index = prepared.index.source, prepared.index
+    if prepared.roi != site.roi:
+        return False
+    if made_from is None and not any(record.inputs for record in index.records):
+        return True  # pairs that were written without files
+    if made_from is not None and made_from.settings != _settings(site):
+        return False
+    if not site.studies.exists():
+        log.warning(
+            "%s: no such file; using the %d pairs that were prepared from it in %s, which can't "
+            "be held against the site's files any more",
+            site.studies,
+            len(index.records),
+            prepared.folder,
+        )
+        return True
+    return made_from == _source(site)
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and one thread to each worker."""
-    import SimpleITK as sitk
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _summary(result: PatientResult) -> str:
-    refused = sum(o.status == "refused" for o in result.outcomes)
-    usable = len(result.outcomes) - refused
-    return f"{usable} pairs usable" + (f", {refused} refused" if refused else "")
+def _source(site: SiteConfig) -> StoreSource | None:
+    """Digest the table and the settings; None where there is no table to be read."""
+    try:
+        table = hashlib.sha256(site.studies.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return None  # examining the site says so
+    keyed = load_or_make_key(site.state).of_contents("table", str(site.studies.parent), table)
+    return StoreSource(table=keyed, settings=_settings(site))
 
 
-def _without_leaks(
-    outcomes: list[PairOutcome], results: Sequence[PatientResult]
-) -> list[PairOutcome]:
-    """Refuse the pairs of patients that share a CT: they could fall into different splits."""
-    owners: dict[str, set[str]] = {}
-    lines: dict[str, list[int]] = {}
-    for result in results:
-        for digest, line in result.ct_digests:
-            owners.setdefault(digest, set()).add(result.patient_id)
-            lines.setdefault(digest, []).append(line)
-    shared = {digest: who for digest, who in owners.items() if len(who) > 1}
-    leaking = {
-        patient: sorted(lines[digest]) for digest, who in shared.items() for patient in sorted(who)
-    }
-    return [
-        replace(o, status="refused", findings=(*o.findings, _leak(leaking[o.patient_id])))
-        if o.patient_id in leaking
-        else o
-        for o in outcomes
-    ]
+def _settings(site: SiteConfig) -> str:
+    """Digest the settings that decide what a store holds."""
+    parts = (
+        settings_digest(site.roi, site.preparation),
+        site.split.digest(),
+        str(site.seed),
+    )
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def _leak(lines: Sequence[int]) -> Finding:
-    rows = ", ".join(map(str, dict.fromkeys(lines)))
-    return Finding("patient-leak", "refused", f"rows {rows} have the same CT under two patients")
-
-
-def _splits(site: SiteConfig, records: Sequence[PairRecord]) -> dict[str, Split]:
-    """Assign splits; who had one keeps it, as long as seed and shares stay the same."""
-    path = site.state / SPLITS_NAME
-    settings = {"seed": site.seed, "split": site.split.model_dump(mode="json")}
-    before: dict[str, Split] = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["settings"] == settings:
-            before = {p: s for p, s in content["patients"].items() if s in SPLITS}
-    patients = sorted({r.patient_id for r in records})
-    strata = {p: patient_stratum(r.stratum for r in records if r.patient_id == p) for p in patients}
-    splits = assign_splits(strata, site.split, seed=site.seed, before=before)
-    content = {"settings": settings, "patients": {**before, **splits}}
-    _write_state(path, content)
-    return splits
+def _keep_for_readers(cache: Path, records: Sequence[PairRecord]) -> None:
+    """Mark the time at which pairs of the last index are superseded; see `KEPT_SECONDS`."""
+    wanted = {record.file for record in records}
+    with contextlib.suppress(SiteDataError):
+        for record in open_store(cache).index.records:
+            if record.file not in wanted:
+                with contextlib.suppress(OSError):
+                    os.utime(cache / record.file)
 
 
 def _forget_stale(cache: Path, records: Sequence[PairRecord]) -> None:
-    """Delete pairs that no index names any more."""
+    """Delete pairs that no index has named for a while, and what killed runs left half-written."""
     wanted = {cache / record.file for record in records}
-    for file in (cache / PAIRS_FOLDER).glob("*.npz"):
-        if file not in wanted:
-            file.unlink(missing_ok=True)
+    for file in (cache / PAIRS_FOLDER).iterdir():
+        if file not in wanted and file.suffix in (".npz", ".tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > KEPT_SECONDS:
+                    file.unlink()
 
 
 def _write_report(site: SiteConfig, examination: Examination) -> None:
@@ -251,33 +164,22 @@ def _write_report(site: SiteConfig, examination: Examination) -> None:
         "seconds": examination.seconds,
         "pairs": [outcome_as_json(outcome) for outcome in examination.outcomes],
     }
-    _write_state(site.state / REPORT_NAME, content)
-
-
-def _write_state(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON for the site's eyes only."""
-    try:
-        write_text_atomic(path, json.dumps(content, indent=2) + "\n", mode=0o600)
-    except OSError as err:
-        raise SiteDataError(
-            f"{path}: can't be written ({err.strerror}); 'state' in site.yaml has to name a folder "
-            "that may be written",
-            code="state-write",
-        ) from err
+    write_state(site.state / REPORT_NAME, content)
 
 
 def _no_pairs(site: SiteConfig, examination: Examination) -> SiteDataError:
-    refused = examination.outcomes
-    if not refused:
+    outcomes = examination.outcomes
+    if not outcomes:
         return SiteDataError(
             f"{site.studies}: {examination.rows} rows, but no nodule has two dates; a pair needs "
             "two rows of the same patient and nodule",
             code="empty-site",
         )
-    codes = sorted({f.code for o in refused for f in o.findings if f.severity == "refused"})
-    reasons = [o.findings[-1].message for o in refused[:5]]
+    codes = sorted({f.code for o in outcomes for f in o.findings if f.severity != "warning"})
+    decisive = (next(f for f in o.findings if f.severity != "warning") for o in outcomes[:5])
+    reasons = [finding.message for finding in decisive]
     return SiteDataError(
-        f"{site.studies}: all {len(refused)} pairs were refused ({', '.join(codes)}):\n"
+        f"{site.studies}: all {len(outcomes)} pairs were refused ({', '.join(codes)}):\n"
         + "\n".join(f"  {reason}" for reason in reasons),
         code="no-usable-pair",
     )
@@ -293,7 +195,7 @@ def _locked(cache: Path) -> Iterator[None]:
         raise SiteDataError(
             f"{cache}: the cache folder can't be written ({err.strerror}); "
             "'cache' in site.yaml has to name a folder that may be written",
-            code="cache-write",
+            code=CACHE_WRITE,
         ) from err
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -32,9 +32,20 @@ class Pseudonyms:
         """Give the pseudonym of a patient, 16 hexadecimal digits."""
         return self._digest("patient", patient)[:16]
 
-    def of_pair(self, patient: str, nodule: str, baseline: str, follow_up: str) -> str:
-        """Give the pseudonym of a pair of time points of a nodule, 16 hexadecimal digits."""
-        return self._digest("pair", patient, nodule, baseline, follow_up)[:16]
+    def of_pair(
+        self, patient: str, nodule: str, baseline: str, follow_up: str, *, part: str = ""
+    ) -> str:
+        """Give the pseudonym of a pair of time points of a nodule, 16 hexadecimal digits.
+
+        Args:
+            patient: As in `studies.csv`.
+            nodule: Likewise.
+            baseline: The earlier time.
+            follow_up: The later time.
+            part: Which of several nodules of that name.
+        """
+        parts = (part,) if part else ()
+        return self._digest("pair", patient, nodule, baseline, follow_up, *parts)[:16]
 
     def of_contents(self, *digests: str) -> str:
         """Give a keyed digest of file digests, so that nobody else can recognise the files."""

@@ -39,7 +39,7 @@ def test_every_fault_is_listed_with_row_and_column(tmp_path: Path) -> None:
         "p1,n1,2020-01-02,ct1,m.nrrd\n"
         "p1,n1,02.01.2021,ct9,m.nrrd\n"
         ",n1,2020-13-02,ct1,gone.nrrd\n"
-        "p1,n1,2020-01-02,ct2,m.nrrd\n"
+        "p1,n1,2020-01-02,ct1,m.nrrd\n"
         "p1,n1,20200105,ct2,m.nrrd,x,y\n",
     )
     with pytest.raises(SiteDataError) as caught:
@@ -52,7 +52,7 @@ def test_every_fault_is_listed_with_row_and_column(tmp_path: Path) -> None:
         "row 4, column 'patient': empty",
         "row 4, column 'date': '2020-13-02' is no ISO date",
         "row 4, column 'mask': no such file",
-        "row 5, column 'date': the same patient, nodule and date as in row 2",
+        "row 5, column 'date': the same patient, nodule, date and image as in row 2",
         "row 6: more cells than columns",
         "row 6, column 'date': '20200105' is no ISO date",
     ):

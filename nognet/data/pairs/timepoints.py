@@ -1,0 +1,297 @@
+"""A patient's time points: one CT with all nodules that the table names on it.
+
+Reading a time point never raises on what its files hold: what can't be used is a finding on the
+CT or on the row of the table, so that the other rows go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from nognet.config import PreparationConfig
+from nognet.data.archive import UnpackedArchive, is_archive, unpacked
+from nognet.data.ct.image import CtReading
+from nognet.data.findings import Finding, without_repeats
+from nognet.data.inspect_tree import examine_ct
+from nognet.data.inspection import Inspected
+from nognet.data.masks.inspect import examine_mask, referenced_series
+from nognet.data.masks.nodules import NodulesReading, judge_density, read_nodules
+from nognet.data.masks.source import MaskSource
+from nognet.data.site.studies import EVERY_NODULE, StudyRow
+from nognet.errors import NognetError
+from nognet.types import Volume
+
+UNFORESEEN = (
+    OSError, RuntimeError, ValueError, ArithmeticError, MemoryError, LookupError, TypeError,
+)  # fmt: skip
+"""What readers of others raise on damaged files where we did not think of it."""
+NOTHING: Mapping[Path, Finding] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class TimePoint:
+    """A CT of a patient and the rows of the table that are about it.
+
+    Attributes:
+        date: Day of the CT by the table.
+        image: Where the CT lies.
+        series: The series wanted there; None where the table doesn't say.
+        rows: Sorted by nodule and mask, so that their places don't depend on the table's order.
+    """
+
+    date: dt.date
+    image: Path
+    series: str | None
+    rows: tuple[StudyRow, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the nodules, in the order of the rows."""
+        return tuple(row.nodule for row in self.rows)
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Lines of the table, in the order of the rows."""
+        return tuple(row.line for row in self.rows)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All places that the rows name: the CT, then the masks."""
+        return (self.image, *(row.mask for row in self.rows if row.mask is not None))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One nodule of a mask.
+
+    Attributes:
+        place: Place of its row among the time point's rows.
+        name: Name of the nodule in the table.
+        label: Which part of the mask; empty where the mask holds one nodule.
+        mask: Cropped to the nodule, on a part of the CT's grid.
+    """
+
+    place: int
+    name: str
+    label: str
+    mask: Volume
+
+
+@dataclass(frozen=True)
+class TimeReading:
+    """A time point as read.
+
+    Attributes:
+        ct: None where the CT is refused.
+        ct_row: All that was found on the CT.
+        mask_rows: The same of each row's mask, in the order of the rows.
+        parts: Every nodule of every mask that could be read.
+    """
+
+    ct: CtReading | None
+    ct_row: Inspected
+    mask_rows: tuple[Inspected, ...]
+    parts: tuple[Part, ...] = field(repr=False)
+
+    def refusals(self, place: int) -> tuple[Finding, ...]:
+        """Say why a row can't be used: its CT, or its mask."""
+        rows = (self.ct_row, self.mask_rows[place])
+        return tuple(f for row in rows for f in row.findings if f.severity == "refused")
+
+    def warnings(self, place: int) -> tuple[Finding, ...]:
+        """Say what a row is warned of."""
+        rows = (self.ct_row, self.mask_rows[place])
+        return tuple(f for row in rows for f in row.findings if f.severity == "warning")
+
+    def parts_of(self, place: int) -> tuple[int, ...]:
+        """Give the places in `parts` of the nodules of a row."""
+        return tuple(k for k, part in enumerate(self.parts) if part.place == place)
+
+
+def time_points(rows: Sequence[StudyRow]) -> tuple[TimePoint, ...]:
+    """Group a patient's rows by date, CT and series, in order of time."""
+    groups: dict[tuple[dt.date, Path, str], list[StudyRow]] = {}
+    for row in rows:
+        groups.setdefault((row.date, row.image, row.series or ""), []).append(row)
+    return tuple(
+        TimePoint(
+            date, image, series or None, tuple(sorted(group, key=lambda r: (r.nodule, str(r.mask))))
+        )
+        for (date, image, series), group in sorted(groups.items())
+    )
+
+
+def moment_of(point: TimePoint, name: str, points: Sequence[TimePoint]) -> str:
+    """Name a nodule's time for its pseudonym: the date, numbered where one day has several CTs."""
+    same = [p for p in points if p.date == point.date and name in p.names]
+    number = same.index(point)
+    return point.date.isoformat() + (f".{number + 1}" if number else "")
+
+
+def read_time(
+    point: TimePoint, limits: PreparationConfig, *, unreadable: Mapping[Path, Finding] = NOTHING
+) -> TimeReading:
+    """Read a CT and all masks on it, each once; archives are unpacked for as long as that takes.
+
+    Args:
+        point: What to read.
+        limits: The site's limits.
+        unreadable: Places that are known to be unreadable, with the reason.
+    """
+    with contextlib.ExitStack() as stack:
+        places = _Places(stack, limits.max_unpacked_bytes)
+        opened = [_opened(places, row.mask, unreadable) for row in point.rows]
+        row = Inspected(str(point.image), "ct", "")
+        if point.image in unreadable:
+            refused = replace(row, findings=(unreadable[point.image],))
+            return TimeReading(None, refused, _unjudged(point), ())
+        try:
+            image = places.of(point.image)
+            prefer = [uid for mask in opened for uid in _references(mask)]
+            examined = examine_ct(image, point.series, prefer=prefer, limits=limits)
+        except (NognetError, *UNFORESEEN) as err:
+            refused = replace(row, findings=(places.finding(err),))
+            return TimeReading(None, refused, _unjudged(point), ())
+        ct, grid = examined.reading, examined.geometry
+        ct_row = places.shown(examined.row, point.image)
+        source = MaskSource.of(ct) if ct is not None else None
+        if source is None and grid is not None:
+            source = MaskSource(grid, ct_row.series_uid, examined.frame_of_reference)
+        parts: list[Part] = []
+        mask_rows: list[Inspected] = []
+        for place, (study, mask) in enumerate(zip(point.rows, opened, strict=True)):
+            mask_row, found = _read_mask(places, study, mask, source, limits)
+            if ct is not None and found is not None:
+                parts += _parts(place, study.nodule, found)
+                mask_row = _with_density(mask_row, found, ct)
+            mask_rows.append(mask_row)
+        return TimeReading(ct, ct_row, tuple(mask_rows), tuple(parts))
+
+
+class _Places:
+    """Where things lie while a time point is read: archives are unpacked once each."""
+
+    def __init__(self, stack: contextlib.ExitStack, max_bytes: int) -> None:
+        self._stack = stack
+        self._max_bytes = max_bytes
+        self._open: dict[Path, UnpackedArchive] = {}
+
+    def of(self, path: Path) -> Path:
+        """Give the folder that a path stands for if it is an archive, else the path."""
+        if path not in self._open:
+            if not is_archive(path):
+                return path
+            archive = self._stack.enter_context(unpacked(path, max_bytes=self._max_bytes))
+            self._open[path] = archive
+        return self._open[path].folder
+
+    def words(self, text: str) -> str:
+        """Name archives and their entries where a message names the unpacked files."""
+        for path, archive in self._open.items():
+            if str(archive.folder) not in text:
+                continue
+            for file, name in archive.names.items():
+                if str(file) in text:
+                    text = text.replace(str(file), f"{path}!{name}")
+            text = text.replace(str(archive.folder), str(path))
+        return text
+
+    def finding(self, err: BaseException) -> Finding:
+        """Turn an error into a refusal."""
+        if isinstance(err, NognetError):
+            return Finding(err.code, "refused", self.words(str(err)))
+        if isinstance(err, MemoryError):
+            return Finding("too-large", "refused", "it doesn't fit into memory")
+        return Finding("unexpected", "refused", self.words(f"{type(err).__name__}: {err}"))
+
+    def shown(self, row: Inspected, path: Path) -> Inspected:
+        """Name a row's place as the table does."""
+        findings = tuple(replace(f, message=self.words(f.message)) for f in row.findings)
+        return replace(row, path=str(path), findings=findings)
+
+
+def _opened(
+    places: _Places, mask: Path | None, unreadable: Mapping[Path, Finding]
+) -> Path | Finding:
+    """Give where a mask lies, or why it can't be opened."""
+    if mask is None:
+        return Finding("mask-absent", "refused", "the table names no mask")
+    if mask in unreadable:
+        return unreadable[mask]
+    try:
+        return places.of(mask)
+    except (NognetError, *UNFORESEEN) as err:
+        return places.finding(err)
+
+
+def _references(mask: Path | Finding) -> tuple[str, ...]:
+    """List the series that a mask was drawn on; nothing where it can't be read."""
+    if isinstance(mask, Finding):
+        return ()
+    try:
+        return referenced_series(mask)
+    except (NognetError, *UNFORESEEN):
+        return ()  # reading it will say why
+
+
+def _read_mask(
+    places: _Places,
+    study: StudyRow,
+    mask: Path | Finding,
+    source: MaskSource | None,
+    limits: PreparationConfig,
+) -> tuple[Inspected, NodulesReading | None]:
+    """Read the nodules of a row, and say all that is known of its mask."""
+    path = study.mask or Path("-")
+    row = Inspected(str(path), "mask", "")
+    if isinstance(mask, Finding):
+        return replace(row, findings=(mask,)), None
+    reading: NodulesReading | None = None
+    refused: tuple[Finding, ...] = ()
+    try:
+        row = examine_mask(mask, [source] if source else [], limits=limits)
+        if source is not None:
+            reading = read_nodules(mask, source, study.segment, limits=limits)
+    except (NognetError, *UNFORESEEN) as err:
+        refused = (places.finding(err),)
+    row = places.shown(row, path)
+    if reading is None:
+        codes = {finding.code for finding in refused}
+        others = tuple(f for f in row.findings if f.code not in codes)
+        return replace(row, findings=(*refused, *others)), None
+    told = without_repeats(replace(f, message=places.words(f.message)) for f in reading.findings)
+    if study.nodule == EVERY_NODULE:  # that each segment is a nodule is what was asked for
+        told = tuple(f for f in told if f.code != "mask-segment")
+    return replace(row, findings=told), reading
+
+
+def _with_density(row: Inspected, reading: NodulesReading, ct: CtReading) -> Inspected:
+    """Add a warning where a nodule's mask lies in air or healthy lung."""
+    found = (f for nodule in reading.nodules for f in judge_density(nodule.mask, ct.volume))
+    return replace(row, findings=without_repeats((*row.findings, *found)))
+
+
+def _parts(place: int, name: str, reading: NodulesReading) -> Iterator[Part]:
+    """List a mask's nodules, each label once."""
+    seen: Counter[str] = Counter()
+    for nodule in reading.nodules:
+        seen[nodule.label] += 1
+        label = nodule.label + (f"#{seen[nodule.label]}" if seen[nodule.label] > 1 else "")
+        yield Part(place, name, label, nodule.mask)
+
+
+def _unjudged(point: TimePoint) -> tuple[Inspected, ...]:
+    """Give the masks' rows where their CT couldn't be opened."""
+    rows = []
+    for row in point.rows:
+        absent = Finding("mask-absent", "refused", "the table names no mask")
+        aside = Finding("no-series", "skipped", "not looked at: its CT can't be used")
+        found = absent if row.mask is None else aside
+        rows.append(Inspected(str(row.mask or "-"), "mask", "", findings=(found,)))
+    return tuple(rows)
