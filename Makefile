@@ -57,10 +57,11 @@ golden: $(READY_DEV) ## write the figures of the golden runs anew; look at the d
 	$(RUN)/python -m pytest -q --regenerate-golden tests/federation/test_simulation_command.py -k stored_figures
 	git diff --stat -- tests
 
-docs: $(READY) ## the JSON Schemas of the configuration files, into docs/schema
+docs: $(READY) ## the JSON Schemas of the configuration files, into docs/schema; docs/codes.md
 	mkdir -p docs/schema
 	$(RUN)/nognet config schema study > docs/schema/study.json
 	$(RUN)/nognet config schema site > docs/schema/site.json
+	$(RUN)/nognet inspect --codes > docs/codes.md
 
 clean: ## remove caches, the demo's data and its run (not runs of your own)
 	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* dist
