@@ -12,13 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nognet.config import PreparationConfig
-from nognet.data.ct.image import (
-    CtReading,
-    check_hounsfield,
-    is_image_file,
-    read_ct_with_findings,
-    read_series,
-)
+from nognet.data.ct.image import CtReading, is_image_file, read_ct_with_findings, read_series
 from nognet.data.ct.series import (
     FolderContents,
     SeriesReport,
@@ -32,8 +26,6 @@ from nognet.data.inspection import Inspected, nearest_plane
 from nognet.errors import SiteDataError
 from nognet.types import Geometry
 
-LEAST_CONTRAST_HU = 200.0
-"""A patient's CT spans more; what spans less is a test object, and nobody would train on it."""
 DAMAGE = (OSError, RuntimeError, ValueError, ArithmeticError, MemoryError, LookupError, TypeError)
 """What decoders of others raise on damaged files; each becomes a finding that names the class."""
 
@@ -70,7 +62,7 @@ def examine_ct(
     path: Path,
     series_uid: str | None = None,
     *,
-    prefer: Sequence[str] = (),  # noqa: ARG001  for several series in one folder
+    prefer: Sequence[str] = (),
     limits: PreparationConfig | None = None,
 ) -> ExaminedCt:
     """Read the CT at or below a path and list what is wrong with it; never raises on content.
@@ -85,7 +77,7 @@ def examine_ct(
     try:
         if path.is_file() and is_image_file(path):
             return examine_image_file(path, str(path), limits)
-        return examine_report(choose_series(path, series_uid), str(path), limits)
+        return examine_report(choose_series(path, series_uid, prefer=prefer), str(path), limits)
     except SiteDataError as err:
         return _refused(path, series_uid, refusal(err, path))
 
@@ -103,7 +95,7 @@ def examine_report(report: SeriesReport, shown: str, limits: PreparationConfig) 
     if not report.usable:
         return ExaminedCt(row, None, report.geometry, frame)
     try:
-        reading = read_series(report)
+        reading = read_series(report, max_voxels=limits.max_volume_voxels)
     except (SiteDataError, *DAMAGE) as err:
         findings = (*row.findings, refusal(err, report.headers[0].path.parent))
         return ExaminedCt(replace(row, findings=findings), None, report.geometry, frame)
@@ -120,7 +112,7 @@ def examine_image_file(path: Path, shown: str, limits: PreparationConfig) -> Exa
     """
     row = Inspected(shown, "ct", image_format(path))
     try:
-        reading = read_ct_with_findings(path)
+        reading = read_ct_with_findings(path, max_voxels=limits.max_volume_voxels)
     except (SiteDataError, *DAMAGE) as err:
         return ExaminedCt(replace(row, findings=(refusal(err, path),)), None)
     return _judged(row, reading, limits)
@@ -164,9 +156,7 @@ def image_format(path: Path) -> str:
 def _judged(row: Inspected, reading: CtReading, limits: PreparationConfig) -> ExaminedCt:
     """Add what can be said once the values are read."""
     hu, geometry = reading.volume.array, reading.volume.geometry
-    findings = without_repeats(
-        (*row.findings, *reading.findings, *_thickness(reading, limits), *_hounsfield(reading))
-    )
+    findings = without_repeats((*row.findings, *reading.findings, *_thickness(reading, limits)))
     filled = replace(
         row,
         slices=geometry.size[2],
@@ -187,18 +177,6 @@ def _thickness(reading: CtReading, limits: PreparationConfig) -> Iterator[Findin
     if max(reading.thickness_mm, apart) > limit + 1e-3:
         found = f"slices are {reading.thickness_mm:.4g} mm thick and {apart:.4g} mm apart"
         yield Finding("thick-slices", "warning", f"{found}; the site's limit is {limit:g} mm")
-
-
-def _hounsfield(reading: CtReading) -> Iterator[Finding]:
-    try:
-        check_hounsfield(reading)
-    except SiteDataError as err:
-        hu = reading.volume.array
-        if float(hu.max()) - float(hu.min()) < LEAST_CONTRAST_HU:
-            message = f"values from {hu.min():g} to {hu.max():g} are no patient's HU: a test object"
-            yield Finding(err.code, "warning", message)
-        else:
-            yield Finding(err.code, "refused", str(err).partition(": ")[2] or str(err))
 
 
 def _refused(path: Path, series_uid: str | None, finding: Finding) -> ExaminedCt:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nognet.data.ct.folder import DAMAGED, group_headers
 from nognet.data.ct.header import SliceHeader, read_headers
 from nognet.data.ct.image import files_behind, is_image_file
-from nognet.data.ct.series import not_an_image_of_ct
+from nognet.data.ct.slice_checks import not_an_image_of_ct, slice_findings
 from nognet.data.findings import Finding, Severity, without_repeats
 from nognet.data.inspect_tree.walk import Found
 from nognet.data.inspection import Inspected
@@ -51,14 +52,14 @@ class Sorted:
         groups: CT series.
         masks: DICOM SEG and RTSTRUCT, with their modality.
         images: NIfTI, NRRD and MHA: CT or mask.
-        truncated: Files whose header is cut short: a slice of any series beside them.
+        damaged: Files that may have held a slice of any series beside them, with the reason.
         rows: Rows of all others.
     """
 
     groups: tuple[Group, ...]
     masks: tuple[tuple[Found, str], ...]
     images: tuple[Found, ...]
-    truncated: tuple[Found, ...]
+    damaged: tuple[tuple[Found, Finding], ...]
     rows: tuple[Inspected, ...]
 
 
@@ -68,7 +69,7 @@ def sort_files(files: Sequence[Found], tell: Tell) -> Sorted:
     belonging = _parts_of_images(images)
     headers: list[tuple[Found, SliceHeader]] = []
     masks: list[tuple[Found, str]] = []
-    truncated: list[Found] = []
+    damaged: list[tuple[Found, Finding]] = []
     rows: list[Inspected] = []
     known = {found.real for found in images}
     for found in files:
@@ -78,8 +79,9 @@ def sort_files(files: Sequence[Found], tell: Tell) -> Sorted:
         try:
             read = read_headers(found.real)
         except SiteDataError as err:
-            rows.append(_left_aside(found, err, belonging))
-            truncated += [found] if err.code == "truncated" else []
+            row = _left_aside(found, err, belonging)
+            rows.append(row)
+            damaged += [(found, f) for f in row.findings if f.severity == "refused"]
             continue
         mask = _mask_modality(read[0])
         if mask:
@@ -92,7 +94,7 @@ def sort_files(files: Sequence[Found], tell: Tell) -> Sorted:
         groups=tuple(_groups(slices)),
         masks=tuple(masks),
         images=tuple(images),
-        truncated=tuple(truncated),
+        damaged=tuple(damaged),
         rows=(*rows, *_other_rows(others)),
     )
 
@@ -115,8 +117,7 @@ def _parts_of_images(images: Iterable[Found]) -> dict[Path, Found]:
 
 
 def _left_aside(found: Found, err: SiteDataError, belonging: dict[Path, Found]) -> Inspected:
-    refused = err.code in ("truncated", "unreadable", "too-large")
-    severity: Severity = "refused" if refused else "skipped"
+    severity: Severity = "refused" if err.code in DAMAGED else "skipped"
     message = str(err).removeprefix(f"{found.real}: ")
     if found.real in belonging:
         message = f"holds the values of {belonging[found.real].inner[-1]}"
@@ -125,11 +126,12 @@ def _left_aside(found: Found, err: SiteDataError, belonging: dict[Path, Found]) 
 
 def _groups(slices: Sequence[tuple[Found, SliceHeader]]) -> list[Group]:
     """Group slices into series; copies of a series in folders of their own are told apart."""
-    by_uid: dict[tuple[str, tuple[str, ...]], list[tuple[Found, SliceHeader]]] = defaultdict(list)
-    for found, header in slices:
-        by_uid[header.series_uid, () if header.series_uid else found.folder].append((found, header))
-    parted = [part for members in by_uid.values() for part in _apart(members)]
-    return [_group(part) for part in parted]
+    place = {found.real: found for found, _ in slices}
+    grouped = [
+        [(place[header.path], header) for header in headers]
+        for headers in group_headers([header for _, header in slices]).values()
+    ]
+    return [_group(part) for members in grouped for part in _apart(members)]
 
 
 def _group(members: Sequence[tuple[Found, SliceHeader]]) -> Group:
@@ -172,7 +174,7 @@ def _other_rows(others: Sequence[tuple[Found, SliceHeader]]) -> list[Inspected]:
 def _other_row(members: Sequence[tuple[Found, SliceHeader]]) -> Inspected:
     group = _group(members)
     first = group.slices[0]
-    reasons = [not_an_image_of_ct(header) for header in group.slices]
+    reasons = [not_an_image_of_ct(first), *map(_cut_short, group.slices)]
     has_image = first.matrix is not None
     return Inspected(
         path=group.shown,
@@ -183,6 +185,11 @@ def _other_row(members: Sequence[tuple[Found, SliceHeader]]) -> Inspected:
         kernel=first.kernel,
         findings=without_repeats(reason for reason in reasons if reason),
     )
+
+
+def _cut_short(header: SliceHeader) -> Finding | None:
+    found = (f for f in slice_findings(header) if f.code == "truncated")
+    return next((Finding(f.code, "skipped", f.message) for f in found), None)
 
 
 def common(folders: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

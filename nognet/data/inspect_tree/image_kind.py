@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from nognet.data.ct.limits import check_voxels
 from nognet.errors import GeometryError, SiteDataError
 
 ImageKind = Literal["ct", "mask"]
@@ -52,18 +53,13 @@ def guess_kind(path: Path, *, max_voxels: int) -> ImageGuess:
     try:
         reader.ReadImageInformation()
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
-        if len(size) != 3 or components != 1:
+        if len(size) < 3 or size[3:] not in ((), (1,)) or components != 1:
             raise GeometryError(
-                f"{path}: {len(size)} dimensions with {components} values a voxel; expected 3 "
-                "with 1",
+                f"{path}: {len(size)} dimensions {size} with {components} values a voxel; "
+                "expected 3 with 1",
                 code="not-ct",
             )
-        if np.prod([float(n) for n in size]) > max_voxels:
-            raise SiteDataError(
-                f"{path}: claims {' x '.join(map(str, size))} voxels; at most {max_voxels} are "
-                "read (preparation.max_volume_voxels)",
-                code="too-large",
-            )
+        check_voxels(str(path), size, max_voxels)
         image = reader.Execute()  # kept, for the view below is of its memory
         kind, reason = _guess(sitk.GetArrayViewFromImage(image), path.name)
     except RuntimeError as err:

@@ -153,7 +153,7 @@ def _without_source(mask: MaskFile, chosen: Sequence[KnownCt], cts: Sequence[Kno
     """Say why a mask could not be checked; it is refused where its CT must be another."""
     if chosen:
         ct = chosen[0].row
-        reason = f"its CT {ct.path} makes no volume ({' '.join(ct.codes)}): not checked"
+        reason = f"its CT {ct.path} is refused ({' '.join(ct.codes)}): not checked"
         return Finding(NOT_CHECKED, "warning", reason)
     wanted = () if mask.is_image else referenced_series(mask.found.real)
     series = f"its series {wanted[0]}" if wanted else "its CT"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from nognet.config import PreparationConfig
 from nognet.data.ct.series import examine_series
-from nognet.data.findings import Finding, without_repeats
+from nognet.data.findings import without_repeats
 from nognet.data.inspect_tree.examine import (
     DAMAGE,
     ExaminedCt,
@@ -77,8 +77,8 @@ def _examine_group(group: Group, beside: Sorted, limits: PreparationConfig) -> K
     """Examine a series as `examine_ct` does: a file cut short beside it may be one of its own."""
     report = examine_series(group.slices)
     short = tuple(
-        Finding("truncated", "refused", f"{file.inner[-1]}: the header is cut short")
-        for file in beside.truncated
+        replace(finding, message=f"{file.inner[-1]}: {finding.message}")
+        for file, finding in beside.damaged
         if file.inner[: len(group.inner)] == group.inner
     )
     report = replace(report, findings=without_repeats((*short, *report.findings)))
