@@ -22,6 +22,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from nognet.data.ct.dicom_file import PYDICOM_ERRORS
+from nognet.data.ct.tags import sequence_of
 from nognet.data.deid import rules
 from nognet.data.site.pseudonym import Pseudonyms
 from nognet.data.site.scan_read import parse_date
@@ -104,6 +105,8 @@ def deidentified(
     meta.MediaStorageSOPClassUID = kept.SOPClassUID
     meta.MediaStorageSOPInstanceUID = kept.SOPInstanceUID
     meta.TransferSyntaxUID = old.TransferSyntaxUID
+    if sequence_of(data, "ContrastBolusAgentSequence"):
+        kept.ContrastBolusAgent = "CONTRAST"
     kept.PatientID = patient
     out = FileDataset("", kept, file_meta=meta, preamble=bytes(128))
     anonymizer.anonymize(out)

@@ -12,7 +12,7 @@ import re
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from nognet.data.ct.header import CT_CLASSES
+from nognet.data.ct.header import CT_CLASSES, NO_CONTRAST
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -101,10 +101,10 @@ def contrast_word(text: str) -> str:
     >>> contrast_word("Ultravist 370, Dr. Smith"), contrast_word("none"), contrast_word("")
     ('CONTRAST', 'NONE', '')
     """
-    if not text.strip():
+    agent = text.strip().upper()
+    if not agent:
         return ""
-    without = re.match(r"\s*(no\b|none|non\b|without|w/?o\b|nil|-+\s*$|0\s*$)", text, re.IGNORECASE)
-    return "NONE" if without else "CONTRAST"
+    return "NONE" if agent in NO_CONTRAST else "CONTRAST"
 
 
 def code_item(item: Dataset) -> Dataset:

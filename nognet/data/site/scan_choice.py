@@ -157,7 +157,7 @@ def why_not(series: ScannedSeries) -> tuple[str, str] | None:
         return "not-axial", f"{series.plane or 'turned'} slices, not axial"
     if series.date is None:
         return "no-date", "the headers have no date; give the row by hand"
-    if series.shares_folder and not series.series_uid:
+    if series.shares_folder and not series.key:
         return "empty-uids", "SeriesInstanceUID is empty and other series lie in its folder"
     return None
 
@@ -190,7 +190,7 @@ def _rank(candidate: Candidate, kernel: str | None) -> tuple[int, bool, float, f
         round(series.slice_mm or 1e9, 2),
         round(series.gap_mm or 1e9, 2),
         -series.slices,
-        f"{series.series_uid} {series.path}",
+        f"{series.key} {series.path}",
     )
 
 
@@ -353,7 +353,7 @@ def _row(choice: Choice, nodule: str, drawn: _Drawn) -> ProposedRow:
         image=choice.series.path,
         mask=drawn.mask.path,
         segment="" if nodule == EVERY_NODULE else drawn.cell,
-        series=choice.series.series_uid if choice.series.shares_folder else "",
+        series=choice.series.key if choice.series.shares_folder else "",
     )
 
 

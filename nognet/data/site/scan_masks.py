@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from nognet.data.ct.tags import sequence_of, text_of, value_of
+
 MASK_MODALITIES = ("SEG", "RTSTRUCT")
 MOST_IMAGES_LOOKED_AT = 8
 """Referenced images looked at where a mask doesn't name its series; they are all of one."""
@@ -52,20 +54,20 @@ class ScannedMask:
 
 def read_mask_facts(data: Dataset, path: Path, patient: str) -> ScannedMask:
     """Take from a mask's data set what `nognet scan` goes by; damaged parts count as absent."""
-    is_seg = _text(data, "Modality").upper() == "SEG"
+    is_seg = text_of(data, "Modality").upper() == "SEG"
     series, frame = _seg_references(data) if is_seg else _structure_references(data)
     names = ("ContentDate", "ContentTime") if is_seg else ("StructureSetDate", "StructureSetTime")
     return ScannedMask(
         path=path,
         modality="SEG" if is_seg else "RTSTRUCT",
         patient=patient,
-        sop_uid=_text(data, "SOPInstanceUID"),
-        study_uid=_text(data, "StudyInstanceUID"),
+        sop_uid=text_of(data, "SOPInstanceUID"),
+        study_uid=text_of(data, "StudyInstanceUID"),
         series_uids=tuple(dict.fromkeys(uid for uid in series if uid)),
         image_uids=tuple(_image_uids(data))[:MOST_IMAGES_LOOKED_AT],
         frame_of_reference=frame,
         segments=tuple(_segments(data, is_seg=is_seg)),
-        made="".join(_text(data, name) for name in names),
+        made="".join(text_of(data, name) for name in names),
     )
 
 
@@ -75,54 +77,35 @@ def _segments(data: Dataset, *, is_seg: bool) -> Iterator[Segment]:
         if is_seg
         else ("StructureSetROISequence", "ROINumber", "ROIName")
     )
-    for item in _items(data, sequence):
-        text = _text(item, number)
+    for item in sequence_of(data, sequence):
+        text = text_of(item, number)
         if text.isdecimal() and (int(text) or not is_seg):  # a LABELMAP's 0 is its background
-            yield Segment(int(text), _raw(item, label))
+            yield Segment(int(text), str(value_of(item, label) or ""))
 
 
 def _seg_references(data: Dataset) -> tuple[list[str], str]:
-    items = _items(data, "ReferencedSeriesSequence")
-    series = [_text(item, "SeriesInstanceUID") for item in items]
-    return series, _text(data, "FrameOfReferenceUID")
+    items = sequence_of(data, "ReferencedSeriesSequence")
+    series = [text_of(item, "SeriesInstanceUID") for item in items]
+    return series, text_of(data, "FrameOfReferenceUID")
 
 
 def _structure_references(data: Dataset) -> tuple[list[str], str]:
     series: list[str] = []
     frames: list[str] = []
-    for item in _items(data, "ReferencedFrameOfReferenceSequence"):
-        frames.append(_text(item, "FrameOfReferenceUID"))
-        for study in _items(item, "RTReferencedStudySequence"):
-            referenced = _items(study, "RTReferencedSeriesSequence")
-            series += [_text(ref, "SeriesInstanceUID") for ref in referenced]
-    return series, next(filter(None, frames), _text(data, "FrameOfReferenceUID"))
+    for item in sequence_of(data, "ReferencedFrameOfReferenceSequence"):
+        frames.append(text_of(item, "FrameOfReferenceUID"))
+        for study in sequence_of(item, "RTReferencedStudySequence"):
+            referenced = sequence_of(study, "RTReferencedSeriesSequence")
+            series += [text_of(ref, "SeriesInstanceUID") for ref in referenced]
+    return series, next(filter(None, frames), text_of(data, "FrameOfReferenceUID"))
 
 
 def _image_uids(data: Dataset) -> Iterator[str]:
-    for roi in _items(data, "ROIContourSequence"):
-        for contour in _items(roi, "ContourSequence")[:2]:
-            for image in _items(contour, "ContourImageSequence")[:1]:
-                yield _text(image, "ReferencedSOPInstanceUID")
-    for frame in _items(data, "PerFrameFunctionalGroupsSequence")[:2]:
-        for derived in _items(frame, "DerivationImageSequence")[:1]:
-            for image in _items(derived, "SourceImageSequence")[:2]:
-                yield _text(image, "ReferencedSOPInstanceUID")
-
-
-def _items(data: Dataset, name: str) -> list[Dataset]:
-    try:
-        return [item for item in data.get(name) or [] if isinstance(item, Dataset)]
-    except Exception:  # noqa: BLE001  a sequence that pydicom can't parse is none
-        return []
-
-
-def _raw(data: Dataset, name: str) -> str:
-    try:
-        value = data.get(name)
-    except Exception:  # noqa: BLE001  a value that pydicom can't convert is no value
-        return ""
-    return "" if value is None else str(value)
-
-
-def _text(data: Dataset, name: str) -> str:
-    return _raw(data, name).strip().strip("\x00").strip()
+    for roi in sequence_of(data, "ROIContourSequence"):
+        for contour in sequence_of(roi, "ContourSequence")[:2]:
+            for image in sequence_of(contour, "ContourImageSequence")[:1]:
+                yield text_of(image, "ReferencedSOPInstanceUID")
+    for frame in sequence_of(data, "PerFrameFunctionalGroupsSequence")[:2]:
+        for derived in sequence_of(frame, "DerivationImageSequence")[:1]:
+            for image in sequence_of(derived, "SourceImageSequence")[:2]:
+                yield text_of(image, "ReferencedSOPInstanceUID")

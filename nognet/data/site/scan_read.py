@@ -19,13 +19,17 @@ from typing import TypeVar
 import numpy as np
 from pydicom.dataset import Dataset
 
-from nognet.data.ct.header import DATE_TAGS, SliceHeader, headers_of, read_dataset
-from nognet.data.ct.series import SeriesReport, examine_series, list_files, not_an_image_of_ct
+from nognet.data.archive import is_archive
+from nognet.data.ct.dicom_file import read_dataset
+from nognet.data.ct.folder import group_headers, list_files
+from nognet.data.ct.header import DATE_TAGS, SliceHeader, headers_of
+from nognet.data.ct.series import SeriesReport, examine_series
+from nognet.data.ct.slice_checks import not_an_image_of_ct
+from nognet.data.ct.tags import text_of
 from nognet.data.findings import Finding
 from nognet.data.site.scan_masks import MASK_MODALITIES, ScannedMask, read_mask_facts
 from nognet.errors import SiteDataError
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar")
 OTHER_IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 Progress = Callable[[int, int, str], None]
@@ -59,11 +63,13 @@ class ScannedSeries:
         date: The earliest day of its slices; None where there is none.
         study_uid: StudyInstanceUID.
         series_uid: SeriesInstanceUID.
+        key: What the column 'series' is to hold where several lie in the folder: the UID, with
+            ``#2`` and so on where one UID holds several reconstructions.
         frame_of_reference: FrameOfReferenceUID.
         path: What the column 'image' is to name: the folder of the series, or its only file.
         shares_folder: Other CT series lie below `path`, so the column 'series' is needed.
         slices: Images.
-        slice_mm: SliceThickness, or the gap where that is absent; None where neither is known.
+        slice_mm: SliceThickness, or the gap where that is larger; None where neither is known.
         gap_mm: Distance of neighbouring slices; None where they make no volume.
         kernel: ConvolutionKernel.
         plane: ``axial``, ``coronal`` or ``sagittal``, the nearest; empty where not known.
@@ -75,6 +81,7 @@ class ScannedSeries:
     date: dt.date | None
     study_uid: str
     series_uid: str
+    key: str
     frame_of_reference: str
     path: Path
     shares_folder: bool
@@ -133,6 +140,15 @@ class _Entry:
     headers: tuple[SliceHeader, ...]
 
 
+@dataclass(frozen=True)
+class _Images:
+    """The images of one reconstruction."""
+
+    who: Who
+    headers: tuple[SliceHeader, ...]
+    key: str
+
+
 def read_for_scan(folder: Path, *, progress: Progress | None = None) -> FolderScan:
     """Read the headers of all DICOM files below a folder.
 
@@ -143,20 +159,17 @@ def read_for_scan(folder: Path, *, progress: Progress | None = None) -> FolderSc
     files = list_files(folder)
     groups: dict[tuple[str, str], list[_Entry]] = defaultdict(list)
     masks: list[ScannedMask] = []
-    unread: list[tuple[Path, str, str]] = []
+    unread: list[LeftAside] = []
     memo: dict[Hashable, Hashable] = {}
     for done, file in enumerate(files):
         tell(done, len(files), f"{len(groups)} series, {len(masks)} masks")
-        if file.name.lower().endswith((*ARCHIVE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)):
-            unread.append((file, "not-dicom", ""))
-            continue
         try:
             data, offset = read_dataset(file)
         except SiteDataError as err:
-            unread.append((file, err.code, str(err).removeprefix(f"{file}: ")))
+            unread.append(_unread(file, err))
             continue
         who = _who(data, file, folder)
-        if _text(data, "Modality").upper() in MASK_MODALITIES:
+        if text_of(data, "Modality").upper() in MASK_MODALITIES:
             masks.append(read_mask_facts(data, file, who.patient))
             continue
         with warnings.catch_warnings():
@@ -187,18 +200,18 @@ def parse_date(text: str) -> dt.date | None:
 
 def patient_of(data: Dataset, file: Path, root: Path) -> str:
     """Give PatientID, or where it is empty the name of the folder right below the root."""
-    return as_cell(_text(data, "PatientID")) or _folder_name(file, root)
+    return as_cell(text_of(data, "PatientID")) or _folder_name(file, root)
 
 
 def _who(data: Dataset, file: Path, root: Path) -> Who:
-    stated = as_cell(_text(data, "PatientID"))
-    person = [_text(data, name) for name in ("PatientBirthDate", "PatientSex")]
+    stated = as_cell(text_of(data, "PatientID"))
+    person = [text_of(data, name) for name in ("PatientBirthDate", "PatientSex")]
     digest = hashlib.sha256("/".join(person).encode()).hexdigest()[:16] if any(person) else ""
     return Who(
         patient=patient_of(data, file, root),
         from_folder=not stated,
         person=digest,
-        dates=tuple(parse_date(_text(data, name)) for name in DATE_TAGS),
+        dates=tuple(parse_date(text_of(data, name)) for name in DATE_TAGS),
     )
 
 
@@ -216,14 +229,6 @@ def as_cell(text: str) -> str:
     """
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else "_" for c in line)
-
-
-def _text(data: Dataset, name: str) -> str:
-    try:
-        value = data.get(name)
-    except Exception:  # noqa: BLE001  a value that pydicom can't convert is no value
-        return ""
-    return "" if value is None else str(value).strip().strip("\x00").strip()
 
 
 def _kept_once(memo: dict[Hashable, Hashable], value: ValueT) -> ValueT:
@@ -266,23 +271,33 @@ def _with_series(
 def _assemble(
     groups: Sequence[Sequence[_Entry]],
 ) -> tuple[list[ScannedSeries], list[LeftAside]]:
+    """Make series of the images of each UID: one copy, one reconstruction each."""
     left_aside: list[LeftAside] = []
-    images: list[tuple[Who, list[SliceHeader]]] = []
+    images: list[_Images] = []
     for entries in groups:
-        headers = [header for entry in entries for header in entry.headers]
         who = entries[0].who
-        kept, found = _one_copy(headers, who)
+        kept, found = _one_copy([h for entry in entries for h in entry.headers], who)
         left_aside += found
         patients = {entry.who.patient for entry in entries}
-        if all(not_an_image_of_ct(h) is not None for h in kept):
-            left_aside.append(_no_image(kept, who))
-        elif len(patients) > 1 and kept[0].series_uid:
+        if len(patients) > 1 and kept[0].series_uid:
             reason = f"the files of one series name {len(patients)} patients"
             left_aside.append(LeftAside(_place(kept), "mixed-patients", reason))
-        else:
-            images.append((who, kept))
+            continue
+        for part in group_headers(kept).values():
+            if not_an_image_of_ct(part[0]) is not None:
+                left_aside.append(_no_image(part, who))
+            else:
+                images.append(_Images(who, part, _key(part, kept)))
     holders = _holders(images)
-    return [_scanned(who, kept, holders) for who, kept in images], left_aside
+    return [_scanned(one, holders) for one in images], left_aside
+
+
+def _key(part: Sequence[SliceHeader], all_of_uid: Sequence[SliceHeader]) -> str:
+    """Find the key by which `choose_series` knows a reconstruction in its folder."""
+    place = _place(part)
+    beside = [h for h in all_of_uid if h.path.is_relative_to(place)]
+    groups = group_headers(beside)
+    return next((key for key, group in groups.items() if group[0] is part[0]), "")
 
 
 def _no_image(headers: Sequence[SliceHeader], who: Who) -> LeftAside:
@@ -330,20 +345,17 @@ def _place(headers: Sequence[SliceHeader]) -> Path:
     return Path(os.path.commonpath([str(file.parent) for file in files]))
 
 
-def _holders(
-    images: Iterable[tuple[Who, Sequence[SliceHeader]]],
-) -> Mapping[Path, frozenset[int]]:
-    """Tell for each folder which series have files directly in it."""
+def _holders(images: Sequence[_Images]) -> Mapping[Path, frozenset[int]]:
+    """Tell for each folder which series have files directly in it, by their place in the list."""
     found: dict[Path, set[int]] = defaultdict(set)
-    for _, headers in images:
-        for header in headers:
-            found[header.path.parent].add(id(headers))
+    for number, one in enumerate(images):
+        for header in one.headers:
+            found[header.path.parent].add(number)
     return {folder: frozenset(series) for folder, series in found.items()}
 
 
-def _scanned(
-    who: Who, headers: Sequence[SliceHeader], holders: Mapping[Path, frozenset[int]]
-) -> ScannedSeries:
+def _scanned(one: _Images, holders: Mapping[Path, frozenset[int]]) -> ScannedSeries:
+    who, headers, key = one.who, one.headers, one.key
     report = examine_series(headers)
     place = _place(headers)
     below = {s for folder, ids in holders.items() if folder.is_relative_to(place) for s in ids}
@@ -355,11 +367,12 @@ def _scanned(
         date=min(days, default=None),
         study_uid=first.study_uid,
         series_uid=report.series_uid,
+        key=key,
         frame_of_reference=first.frame_of_reference,
         path=place,
         shares_folder=len(below) > 1,
         slices=len(report.headers),
-        slice_mm=first.thickness_mm or gap_mm,
+        slice_mm=report.slice_mm or None,
         gap_mm=gap_mm,
         kernel=first.kernel,
         plane=_plane(report),
@@ -376,21 +389,25 @@ def _plane(report: SeriesReport) -> str:
     return ("sagittal", "coronal", "axial")[int(np.argmax(normal))]
 
 
-def _sum_up(unread: Sequence[tuple[Path, str, str]]) -> list[LeftAside]:
-    """Name archives one by one, and other files that are no DICOM kind by kind."""
-    found: list[LeftAside] = []
-    kinds: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path, code, message in unread:
-        name = path.name.lower()
-        if name.endswith(ARCHIVE_SUFFIXES):
-            found.append(LeftAside(path, "archive", "an archive is not looked into; unpack it"))
-        elif name.endswith(OTHER_IMAGE_SUFFIXES):
-            kinds["no-headers", "images without DICOM headers name no patient and no date"].append(
-                path
-            )
-        else:
-            kinds[code, "not a DICOM file" if code == "not-dicom" else message].append(path)
-    for (code, message), paths in sorted(kinds.items()):
-        more = f"; and {len(paths) - 1} more" if len(paths) > 1 else ""
-        found.append(LeftAside(paths[0], code, f"{message}{more}"))
-    return found
+def _unread(file: Path, err: SiteDataError) -> LeftAside:
+    """Say what a file that is no DICOM is instead."""
+    if err.code != "not-dicom":
+        return LeftAside(file, err.code, str(err).removeprefix(f"{file}: "))
+    if is_archive(file):
+        return LeftAside(file, "archive", "an archive is not looked into; unpack it")
+    if file.name.lower().endswith(OTHER_IMAGE_SUFFIXES):
+        reason = "images without DICOM headers name no patient and no date"
+        return LeftAside(file, "no-headers", reason)
+    return LeftAside(file, "not-dicom", "not a DICOM file")
+
+
+def _sum_up(unread: Sequence[LeftAside]) -> list[LeftAside]:
+    """Name archives and damaged files one by one, and other files kind by kind."""
+    kinds: dict[tuple[str, str], list[LeftAside]] = defaultdict(list)
+    for aside in unread:
+        one_by_one = str(aside.path) if aside.code not in ("no-headers", "not-dicom") else ""
+        kinds[aside.code, one_by_one].append(aside)
+    return [
+        replace(first, reason=f"{first.reason}; and {len(rest)} more") if rest else first
+        for first, *rest in (found for _, found in sorted(kinds.items()))
+    ]

@@ -155,7 +155,7 @@ def test_image_and_geometry_survive_bit_by_bit(cohort: Path, exported: tuple[Pat
 def _digest(path: Path) -> tuple[Any, ...]:
     reading = read_ct_with_findings(path)
     return (repr(reading.volume.geometry), reading.volume.array.tobytes(), reading.kernel,
-            reading.thickness_mm)  # fmt: skip
+            reading.thickness_mm, reading.contrast)  # fmt: skip
 
 
 def test_intervals_are_exact_dates_are_not_and_shifts_differ(

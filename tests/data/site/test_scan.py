@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from nognet.commands.main import app
@@ -91,13 +94,29 @@ def test_series_of_one_folder_are_named_and_found_by_their_name(tmp_path: Path) 
     assert len(chosen.headers) == 8
 
 
+def test_two_kernels_under_one_uid_are_told_apart_and_one_is_named(tmp_path: Path) -> None:
+    for folder, date in (("a", "20200105"), ("b", "20210206")):
+        series = ct(tmp_path / folder, date)
+        for k, file in enumerate(series.files):
+            data = pydicom.dcmread(file)
+            data.ConvolutionKernel = "B70f"
+            data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            data.save_as(tmp_path / folder / f"sharp{k}")
+        contours(tmp_path / f"{folder}.rt", series)
+    found = scan_folder(tmp_path)
+    assert {choice.series.kernel for choice in found.patients[0].choices} == {"B30f"}
+    for row in found.rows:
+        chosen = choose_series(row.image, row.series)
+        assert {header.kernel for header in chosen.headers} == {"B30f"}
+
+
 def test_what_is_no_axial_ct_is_left_aside_and_named(tmp_path: Path) -> None:
     two_dates(tmp_path)
     ct(tmp_path / "mr", "20200105", Modality="MR")
     ct(tmp_path / "scout", "20200105", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     turned = geometry((20, 20, 8), (2.0, 2.0, 2.0), axes=rotation((0, 90, 0)))
     ct(tmp_path / "sagittal", "20200105", grid=turned)
-    (tmp_path / "upload.zip").write_bytes(b"PK")
+    shutil.make_archive(str(tmp_path / "upload"), "zip", tmp_path / "mr")
     (tmp_path / "x.nii.gz").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("words")
     found = scan_folder(tmp_path)
@@ -158,9 +177,6 @@ def test_seg_and_a_structure_that_names_images_alone_are_matched(tmp_path: Path)
 
 
 def _name_images_alone(path: Path, series: WrittenSeries) -> None:
-    import pydicom
-    from pydicom.dataset import Dataset
-
     data = pydicom.dcmread(path)
     del data.ReferencedFrameOfReferenceSequence
     image = Dataset()

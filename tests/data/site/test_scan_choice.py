@@ -24,6 +24,7 @@ def series(name: str, date: dt.date | None = DAY_1, **changes: Any) -> ScannedSe
         "date": date,
         "study_uid": f"study {date}",
         "series_uid": name,
+        "key": name,
         "frame_of_reference": f"frame {name}",
         "path": Path("/x") / name,
         "shares_folder": False,
@@ -172,7 +173,7 @@ def test_a_mask_of_a_series_that_is_not_there_is_left_aside() -> None:
             {"usable": False, "findings": (Finding("sheared", "refused", "by 14 degrees"),)},
             "sheared",
         ),
-        ({"series_uid": "", "shares_folder": True}, "empty-uids"),
+        ({"series_uid": "", "key": "", "shares_folder": True}, "empty-uids"),
     ],
 )
 def test_what_can_not_be_used_is_left_aside_with_its_code(
