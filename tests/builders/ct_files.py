@@ -100,7 +100,7 @@ def write_series(
 
 def slice_dataset(hu: NDArray[Any], grid: Geometry, k: int) -> FileDataset:
     """One CT image: slice `k` of a grid."""
-    data = _new(CT_CLASS)
+    data = new_dataset(CT_CLASS)
     axes = np.array(grid.direction)
     position = grid.index_to_world(np.array([0.0, 0.0, float(k)]))
     data.Modality = "CT"
@@ -135,7 +135,7 @@ def write_rtstruct(
     path: Path, contours_by_name: dict[str, list[NDArray[np.float64]]], series: WrittenSeries
 ) -> Path:
     """Write closed planar contours, each ``(N, 3)`` in LPS millimetres."""
-    data = _new(RTSTRUCT_CLASS)
+    data = new_dataset(RTSTRUCT_CLASS)
     data.Modality = "RTSTRUCT"
     reference = Dataset()
     reference.FrameOfReferenceUID = series.frame_of_reference
@@ -235,7 +235,8 @@ def _contour(points: NDArray[np.float64]) -> Dataset:
     return item
 
 
-def _new(sop_class: str) -> FileDataset:
+def new_dataset(sop_class: str) -> FileDataset:
+    """An empty DICOM file of a class, with its meta header."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = generate_uid()

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from nognet.data.ct.header import SliceHeader, read_headers
+from nognet.data.ct.header import SliceHeader, is_compressed, read_headers
 from nognet.data.findings import Finding
 from nognet.data.masks.grid import Block, place_on
 from nognet.data.masks.source import Identity
@@ -158,6 +159,7 @@ def open_seg(path: Path, data: Dataset, offset: int | None, *, max_voxels: int) 
     headers = tuple(read_headers(path))
     declared = _declared_gap(data)
     n_slices = _check_size(path, headers, declared, max_voxels)
+    _check_length(path, data, offset, headers[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -186,6 +188,22 @@ def referenced_by_seg(data: Dataset) -> tuple[str, ...]:
     except _FAULTS:
         return ()
     return tuple(dict.fromkeys(uid for uid in uids if uid))
+
+
+def _check_length(path: Path, data: Dataset, offset: int, first: SliceHeader) -> None:
+    """Refuse a file that ends before its frames do; compressed ones tell it when decoded."""
+    syntax = first.pixels.syntax
+    if is_compressed(syntax) or syntax == DeflatedExplicitVRLittleEndian or first.matrix is None:
+        return
+    try:
+        frames = int(data.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError, ArithmeticError):
+        frames = first.n_frames
+    needed = frames * first.matrix[0] * first.matrix[1] * first.pixels.bits[0] // 8
+    if path.stat().st_size - offset < needed:
+        raise SiteDataError(
+            f"{path}: the file ends before its {frames} frames do", code="truncated"
+        )
 
 
 def _declared_gap(data: Dataset) -> float | None:
