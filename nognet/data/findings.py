@@ -37,6 +37,7 @@ CODES: dict[str, str] = {
     "not-dicom": "the file is not DICOM",
     "padding": "padding below -1024 HU was set to -1024",
     "unsigned-padding": "padding was stored with the wrong sign and set to -1024",
+    "bad-tags": "tags that values or geometry depend on hold what can't be right",
     "missing-tags": "tags that nothing else depends on are absent",
     "empty-uids": "UIDs are empty; those of the file's meta header were used",
     "not-finite": "the image holds NaN or infinite values",

@@ -58,8 +58,9 @@ def test_structures_of_4d_lung_have_their_volumes(
         ("totalsegmentator_nifti/example_ct_sm.nii.gz", (122, 101, 30), (3, 3, 3),
          (-1024, 1207), {"padding"}),
         ("rtutils_oblique/oriented_data", (100, 50, 3), (2.5, 3.5, 4.5), (-10, 9.999),
-         {"missing-tags", "oblique"}),
-        ("dcmqi_small/24x38x3/multiframe/mf.dcm", (24, 38, 3), (0.7, 0.7, 2.5), (0, 1), set()),
+         {"missing-tags", "oblique", "not-hounsfield"}),
+        ("dcmqi_small/24x38x3/multiframe/mf.dcm", (24, 38, 3), (0.7, 0.7, 2.5), (0, 1),
+         {"not-hounsfield"}),
     ],
 )  # fmt: skip
 def test_clean_series_come_in_with_their_geometry_and_hu(

@@ -115,7 +115,7 @@ def _faults(
         )
         return
     yield from _gap_faults(along, gaps)
-    yield from _plane_warnings(normal)
+    yield from plane_findings(normal)
 
 
 def _sideways_faults(
@@ -180,7 +180,8 @@ def _list_gaps(gaps: NDArray[np.float64]) -> str:
     return listed + (f" and {len(values) - 6} more" if len(values) > 6 else "")
 
 
-def _plane_warnings(normal: NDArray[np.float64]) -> Iterator[Finding]:
+def plane_findings(normal: NDArray[np.float64]) -> Iterator[Finding]:
+    """Warn of slices that are turned out of the axial plane, by their unit normal."""
     degrees = float(np.degrees(np.arccos(min(1.0, abs(float(normal[2]))))))
     if degrees > NOT_AXIAL_DEGREES:
         yield Finding(

@@ -6,22 +6,55 @@ looked for, so that a file without an image or one cut short is known before any
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 
-from nognet.errors import SiteDataError
+from nognet.data.ct.dicom_file import (
+    PixelElement,
+    has_dicom_mark,
+    pixel_element,
+    read_dataset,
+)
+from nognet.data.ct.tags import (
+    integer_of,
+    is_present,
+    number_of,
+    numbers_of,
+    sequence_of,
+    text_of,
+    texts_of,
+)
+from nognet.data.findings import Finding
+
+__all__ = [
+    "CT_CLASSES",
+    "DATE_TAGS",
+    "NATIVE_SYNTAXES",
+    "PixelFormat",
+    "SliceHeader",
+    "has_dicom_mark",
+    "headers_of",
+    "is_compressed",
+    "read_dataset",
+    "read_headers",
+]
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 CT_CLASSES = (CT_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-NATIVE_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+)
+NATIVE_SYNTAXES = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
 DATE_TAGS = ("AcquisitionDate", "SeriesDate", "StudyDate")
 LOSSY_SYNTAXES = (
     "1.2.840.10008.1.2.4.50",
@@ -29,6 +62,32 @@ LOSSY_SYNTAXES = (
     "1.2.840.10008.1.2.4.203",
 )
 POSSIBLY_LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91")
+WATCHED = ("Modality", "InstanceNumber", "FrameOfReferenceUID")
+"""Tags that a CT has to have, though nothing here depends on them."""
+SCOUT_WORDS = ("SCOUT", "TOPOGRAM", "LOCALIZER", "SURVIEW", "SCANO", "SCANOGRAM", "PILOT")
+NO_CONTRAST = ("NO", "NONE", "N", "NATIVE", "WITHOUT", "NO CONTRAST", "0", "NON CONTRAST", "NA")
+_MACROS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "CTImageFrameTypeSequence",
+    "CTReconstructionSequence",
+)
+"""Functional groups whose tags are wanted of each frame."""
+_TAGS = (
+    *DATE_TAGS, *WATCHED, *_MACROS,
+    "AcquisitionDateTime", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID",
+    "StudyInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
+    "RescaleType", "ModalityLUTSequence", "SliceThickness", "SpacingBetweenSlices",
+    "GantryDetectorTilt", "ConvolutionKernel", "ImageType", "ScanOptions", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "SamplesPerPixel", "PhotometricInterpretation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "LossyImageCompression", "PerFrameFunctionalGroupsSequence",
+    "SharedFunctionalGroupsSequence",
+    *(f"60{group:02X}0102" for group in range(0, 32, 2)),  # OverlayBitPosition
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,11 +99,11 @@ class PixelFormat:
         signed: PixelRepresentation is 1.
         samples: SamplesPerPixel.
         photometric: PhotometricInterpretation.
-        syntax: Transfer syntax UID.
+        syntax: Transfer syntax UID; where it is absent, the one that the file is written in.
         lossy: Lossy by flag or by transfer syntax; None where the header leaves it open.
         padding: (PixelPaddingValue, PixelPaddingRangeLimit), where declared.
-        data_offset: Byte at which the PixelData element starts; None where there is none.
-        file_bytes: Size of the file.
+        element: Where the value of PixelData lies; None where there is none.
+        overlay: Old overlays lie in the bits above the value's own.
     """
 
     bits: tuple[int, int, int]
@@ -54,8 +113,8 @@ class PixelFormat:
     syntax: str
     lossy: bool | None
     padding: tuple[int, int] | None
-    data_offset: int | None
-    file_bytes: int
+    element: PixelElement | None
+    overlay: bool
 
 
 @dataclass(frozen=True)
@@ -79,10 +138,16 @@ class SliceHeader:
         orientation: ImageOrientationPatient.
         rescale: (slope, intercept).
         thickness_mm: SliceThickness.
+        declared_gap_mm: SpacingBetweenSlices; it has no say, but is held against the positions.
+        tilt_degrees: GantryDetectorTilt.
         kernel: ConvolutionKernel.
-        image_type: Values of ImageType.
+        image_type: Values of ImageType, and of FrameType where it is a frame.
+        scout: ImageType or ScanOptions call it a localizer.
+        contrast: Whether a contrast agent was given; None where the tag is there but empty.
+        patient_digest: SHA-256 of PatientID, hexadecimal; empty where that is empty.
         pixels: How pixel values are stored.
         absent: Names of missing or empty tags worth a warning.
+        faults: Tags that hold what can't be right.
         uids_from_meta: The data set's SOP UIDs are empty.
     """
 
@@ -102,10 +167,16 @@ class SliceHeader:
     orientation: tuple[float, ...] | None
     rescale: tuple[float, float] | None
     thickness_mm: float | None
+    declared_gap_mm: float | None
+    tilt_degrees: float | None
     kernel: str
     image_type: tuple[str, ...]
+    scout: bool
+    contrast: bool | None
+    patient_digest: str
     pixels: PixelFormat
     absent: tuple[str, ...]
+    faults: tuple[Finding, ...]
     uids_from_meta: bool
 
 
@@ -113,126 +184,107 @@ def read_headers(path: Path) -> list[SliceHeader]:
     """Read the header of a DICOM file: one `SliceHeader` a frame.
 
     Raises:
-        SiteDataError: the file is not DICOM, is cut short, or can't be read.
+        SiteDataError: the file is not DICOM, is cut short or damaged, or can't be read.
     """
-    data, offset = read_dataset(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
-        return headers_of(data, offset, path)
+    data, offset = read_dataset(path, _TAGS)
+    headers = headers_of(data, offset, path)
+    # cut between two elements: nothing is damaged, but a slice of the series is gone
+    if headers[0].matrix is None and offset is None and headers[0].sop_class in CT_CLASSES:
+        raise SiteDataError(f"{path}: the header ends before its image", code="truncated")
+    return headers
 
 
 def headers_of(data: Dataset, offset: int | None, path: Path) -> list[SliceHeader]:
     """Take the headers of a data set as `read_dataset` gives it: one `SliceHeader` a frame."""
-    pixels = _pixel_format(data, offset, path.stat().st_size)
-    frames = _sequence(data, "PerFrameFunctionalGroupsSequence")
-    if not frames:
-        n_frames = _integer(data, "NumberOfFrames") or 1
-        return [_header(data, path, 0, n_frames, [data], pixels)]
-    shared = _sequence(data, "SharedFunctionalGroupsSequence")
-    return [
-        _header(data, path, i, len(frames), [*_macros(frame), *_macros(*shared), data], pixels)
-        for i, frame in enumerate(frames)
-    ]
-
-
-def read_dataset(path: Path) -> tuple[Dataset, int | None]:
-    """Read all of a DICOM file but its pixels, and where its PixelData starts (None if nowhere).
-
-    Raises:
-        SiteDataError: the file is not DICOM, is cut short, or can't be read.
-    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with path.open("rb") as file:
-                data = pydicom.dcmread(file, stop_before_pixels=True)
-                offset = file.tell()
-        except InvalidDicomError as err:
-            raise SiteDataError(f"{path}: not a DICOM file", code="not-dicom") from err
-        except (OSError, EOFError) as err:
-            raise SiteDataError(
-                f"{path}: the header is cut short or can't be read ({type(err).__name__})",
-                code="truncated",
-            ) from err
-        except Exception as err:
-            raise SiteDataError(
-                f"{path}: the header is damaged ({type(err).__name__})", code="not-dicom"
-            ) from err
-    if path.stat().st_size - offset < 8:
-        return data, None
-    return data, offset
-
-
-def has_dicom_mark(path: Path) -> bool:
-    """Tell by the mark after the preamble whether a file claims to be DICOM."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+        warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
+        pixels = _pixel_format(data, pixel_element(path, offset))
+        frames = sequence_of(data, "PerFrameFunctionalGroupsSequence")
+        declared = integer_of(data, "NumberOfFrames") or 1
+        if not frames:
+            return [_header(data, (path, 0, declared), [data], pixels)]
+        shared = [*_macros(*sequence_of(data, "SharedFunctionalGroupsSequence")), data]
+        return [
+            _header(data, (path, i, len(frames)), [*_macros(frame), *shared], pixels)
+            for i, frame in enumerate(frames)
+        ]
 
 
 def _header(
     data: Dataset,
-    path: Path,
-    frame: int,
-    n_frames: int,
+    place: tuple[Path, int, int],
     sources: Sequence[Dataset],
     pixels: PixelFormat,
 ) -> SliceHeader:
+    """Fill in one header; `place` is (file, frame, frames), `sources` where its tags may be."""
+    path, frame, n_frames = place
     meta = getattr(data, "file_meta", None) or Dataset()
-    sop_uid, sop_class = _text(data, "SOPInstanceUID"), _text(data, "SOPClassUID")
-    slope, intercept = (_number(sources, name) for name in ("RescaleSlope", "RescaleIntercept"))
-    watched = ("Modality", "InstanceNumber", "FrameOfReferenceUID")
-    rows, columns = _integer(data, "Rows"), _integer(data, "Columns")
+    sop_uid, sop_class = text_of(data, "SOPInstanceUID"), text_of(data, "SOPClassUID")
+    rows, columns = integer_of(data, "Rows"), integer_of(data, "Columns")
+    slope, intercept = (number_of(sources, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    kinds = [text.upper() for source in sources for text in texts_of(source, "ImageType")]
+    kinds += [text.upper() for source in sources for text in texts_of(source, "FrameType")]
+    options = [text.upper() for text in texts_of(data, "ScanOptions")]
     return SliceHeader(
         path=path,
         frame=frame,
         n_frames=n_frames,
-        modality=_text(data, "Modality").upper(),
-        sop_class=sop_class or _text(meta, "MediaStorageSOPClassUID"),
-        sop_uid=sop_uid or _text(meta, "MediaStorageSOPInstanceUID"),
-        series_uid=_text(data, "SeriesInstanceUID"),
-        study_uid=_text(data, "StudyInstanceUID"),
-        date_text=next(filter(None, (_text(data, name) for name in DATE_TAGS)), ""),
-        frame_of_reference=_text(data, "FrameOfReferenceUID"),
-        matrix=(rows, columns) if rows and columns else None,
+        modality=text_of(data, "Modality").upper(),
+        sop_class=sop_class or text_of(meta, "MediaStorageSOPClassUID"),
+        sop_uid=sop_uid or text_of(meta, "MediaStorageSOPInstanceUID"),
+        series_uid=text_of(data, "SeriesInstanceUID"),
+        study_uid=text_of(data, "StudyInstanceUID"),
+        date_text=_date_text(data),
+        frame_of_reference=text_of(data, "FrameOfReferenceUID"),
+        matrix=(rows, columns) if rows and columns and min(rows, columns) > 0 else None,
         pixel_spacing_mm=cast(
-            "tuple[float, float] | None", _numbers(sources, "PixelSpacing", 2, above=0.0)
+            "tuple[float, float] | None", numbers_of(sources, "PixelSpacing", 2, above=0.0)
         ),
-        position_mm=_numbers(sources, "ImagePositionPatient", 3),
-        orientation=_numbers(sources, "ImageOrientationPatient", 6),
+        position_mm=_position(data, sources, n_frames),
+        orientation=numbers_of(sources, "ImageOrientationPatient", 6),
         rescale=(slope, intercept) if slope is not None and intercept is not None else None,
-        thickness_mm=_number(sources, "SliceThickness"),
-        kernel=_text(data, "ConvolutionKernel"),
-        image_type=tuple(value.upper() for value in _texts(data, "ImageType")),
+        thickness_mm=_positive(number_of(sources, "SliceThickness")),
+        declared_gap_mm=_positive(number_of(sources, "SpacingBetweenSlices")),
+        tilt_degrees=number_of(sources, "GantryDetectorTilt"),
+        kernel=_first_text(sources, "ConvolutionKernel"),
+        image_type=tuple(dict.fromkeys(kinds)),
+        scout=any(word in text for text in (*kinds, *options) for word in SCOUT_WORDS),
+        contrast=_contrast(data),
+        patient_digest=_digest(text_of(data, "PatientID")),
         pixels=pixels,
-        absent=tuple(name for name in watched if not _text(data, name)),
+        absent=tuple(name for name in WATCHED if not text_of(data, name)),
+        faults=tuple(_faults(data, sources, n_frames)),
         uids_from_meta=not (sop_uid and sop_class),
     )
 
 
-def _pixel_format(data: Dataset, offset: int | None, file_bytes: int) -> PixelFormat:
+def _pixel_format(data: Dataset, element: PixelElement | None) -> PixelFormat:
     meta = getattr(data, "file_meta", None) or Dataset()
-    syntax = _text(meta, "TransferSyntaxUID")
-    allocated = _integer(data, "BitsAllocated") or 0
-    stored = _integer(data, "BitsStored") or allocated
-    high = _integer(data, "HighBit")
-    value = _integer(data, "PixelPaddingValue")
-    limit = _integer(data, "PixelPaddingRangeLimit")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        offset = None if offset is None else -1
+    syntax = text_of(meta, "TransferSyntaxUID") or _written_as(data)
+    allocated = integer_of(data, "BitsAllocated") or 0
+    stored = integer_of(data, "BitsStored") or allocated
+    high = integer_of(data, "HighBit")
+    value = integer_of(data, "PixelPaddingValue")
+    limit = integer_of(data, "PixelPaddingRangeLimit")
+    overlays = (integer_of(data, f"60{group:02X}0102") for group in range(0, 32, 2))
     return PixelFormat(
         bits=(allocated, stored, stored - 1 if high is None else high),
-        signed=_integer(data, "PixelRepresentation") == 1,
-        samples=_integer(data, "SamplesPerPixel") or 1,
-        photometric=_text(data, "PhotometricInterpretation").upper(),
+        signed=integer_of(data, "PixelRepresentation") == 1,
+        samples=integer_of(data, "SamplesPerPixel") or 1,
+        photometric=text_of(data, "PhotometricInterpretation").upper(),
         syntax=syntax,
-        lossy=_is_lossy(syntax, _text(data, "LossyImageCompression")),
+        lossy=_is_lossy(syntax, text_of(data, "LossyImageCompression")),
         padding=None if value is None else (value, value if limit is None else limit),
-        data_offset=offset,
-        file_bytes=file_bytes,
+        element=element,
+        overlay=any(position is not None and position >= stored for position in overlays),
     )
+
+
+def _written_as(data: Dataset) -> str:
+    implicit, little = data.original_encoding
+    if implicit:
+        return IMPLICIT
+    return BIG_ENDIAN if little is False else EXPLICIT
 
 
 def _is_lossy(syntax: str, flag: str) -> bool | None:
@@ -249,66 +301,69 @@ def is_compressed(syntax: str) -> bool:
     return not uid.is_transfer_syntax or uid.is_compressed
 
 
+def _faults(data: Dataset, sources: Sequence[Dataset], n_frames: int) -> Iterator[Finding]:
+    """Find tags that values or geometry depend on and that hold what can't be right."""
+    slope, intercept = (number_of(sources, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    given = [
+        any(is_present(source, name) for source in sources)
+        for name in ("RescaleSlope", "RescaleIntercept")
+    ]
+    if any(given) and (slope is None or intercept is None or slope <= 0):
+        yield _fault("slope and intercept are not two numbers, the slope above 0")
+    if not any(given) and sequence_of(data, "ModalityLUTSequence"):
+        yield _fault("values are mapped by a lookup table, not by slope and intercept")
+    if is_present(data, "PixelRepresentation") and (
+        integer_of(data, "PixelRepresentation") not in (0, 1)
+    ):
+        yield _fault("PixelRepresentation is neither 0 nor 1")
+    if is_present(data, "NumberOfFrames") and integer_of(data, "NumberOfFrames") != n_frames:
+        yield _fault(f"NumberOfFrames doesn't fit the {n_frames} frames that are described")
+    kind = _first_text(sources, "RescaleType").upper()
+    if kind not in ("", "HU", "US"):
+        message = f"the header says that values are in {kind[:16]}, not in HU"
+        yield Finding("not-hounsfield", "warning", message)
+
+
+def _fault(message: str) -> Finding:
+    return Finding("bad-tags", "refused", message)
+
+
+def _position(data: Dataset, sources: Sequence[Dataset], n_frames: int) -> tuple[float, ...] | None:
+    """Give ImagePositionPatient; frames without functional groups have none of their own."""
+    if n_frames > 1 and len(sources) == 1 and sources[0] is data:
+        return None
+    return numbers_of(sources, "ImagePositionPatient", 3)
+
+
+def _date_text(data: Dataset) -> str:
+    texts = [text_of(data, name) for name in DATE_TAGS]
+    texts.insert(1, text_of(data, "AcquisitionDateTime")[:8])
+    return next(filter(None, texts), "")
+
+
+def _contrast(data: Dataset) -> bool | None:
+    if sequence_of(data, "ContrastBolusAgentSequence"):
+        return True
+    if "ContrastBolusAgent" not in data:
+        return False
+    agent = text_of(data, "ContrastBolusAgent").upper()
+    return agent not in NO_CONTRAST if agent else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def _positive(number: float | None) -> float | None:
+    return number if number is not None and number > 0 else None
+
+
+def _first_text(sources: Sequence[Dataset], name: str) -> str:
+    return next(filter(None, ("\\".join(texts_of(s, name)) for s in sources)), "")
+
+
 def _macros(*groups: Dataset) -> Iterator[Dataset]:
-    """Yield the items of every functional group, where their tags are."""
+    """Yield the first item of every functional group whose tags are wanted."""
     for group in groups:
-        for element in group:
-            if element.VR == "SQ" and element.value:
-                yield element.value[0]
-
-
-def _sequence(data: Dataset, name: str) -> list[Dataset]:
-    try:
-        return list(data.get(name) or [])
-    except (ValueError, TypeError, AttributeError, NotImplementedError):
-        return []
-
-
-def _value(data: Dataset, name: str) -> Any:  # noqa: ANN401  whatever the tag holds
-    try:
-        return data.get(name)
-    except Exception:  # noqa: BLE001  a value that pydicom can't convert is no value
-        return None
-
-
-def _text(data: Dataset, name: str) -> str:
-    value = _value(data, name)
-    return "" if value is None else str(value).strip().strip("\x00")
-
-
-def _texts(data: Dataset, name: str) -> list[str]:
-    value = _value(data, name)
-    if value is None:
-        return []
-    return [str(v).strip() for v in ([value] if isinstance(value, str) else value)]
-
-
-def _integer(data: Dataset, name: str) -> int | None:
-    value = _value(data, name)
-    try:
-        return None if value is None else int(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _number(sources: Sequence[Dataset], name: str) -> float | None:
-    found = _numbers(sources, name, 1)
-    return found[0] if found else None
-
-
-def _numbers(
-    sources: Sequence[Dataset], name: str, count: int, *, above: float | None = None
-) -> tuple[float, ...] | None:
-    """Find `count` finite numbers in the first source that has the tag."""
-    for source in sources:
-        value = _value(source, name)
-        if value is None or value == "":
-            continue
-        try:
-            numbers = tuple(float(v) for v in ([value] if count == 1 else value))
-        except (TypeError, ValueError):
-            return None
-        finite = all(-1e9 < number < 1e9 for number in numbers)
-        high_enough = above is None or all(number > above for number in numbers)
-        return numbers if len(numbers) == count and finite and high_enough else None
-    return None
+        for name in _MACROS:
+            yield from sequence_of(group, name)[:1]

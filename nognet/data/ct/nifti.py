@@ -1,47 +1,84 @@
-"""Values of a NIfTI file that are not finite, which ITK's reader silently turns into 0.
+"""What ITK's reader of NIfTI hides: values that are not finite, and a missing orientation.
 
-0 HU is water: a CT that marks what lies outside its field of view by NaN would be read as if the
-patient lay in water. So the stored values themselves are looked at.
+ITK silently turns NaN into 0. 0 HU is water: a CT that marks what lies outside its field of view
+by NaN would be read as if the patient lay in water. So the stored values themselves are looked at.
 """
 
 from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
+from nognet.errors import SiteDataError
+
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _GZIP_MARK = b"\x1f\x8b"
 _FLOATS = {16: "f4", 64: "f8"}
 """NIfTI's data types of real floating-point numbers."""
-# size of the header -> (format and offset of datatype, format and offset of vox_offset)
-_LAYOUTS = {348: (("h", 70), ("f", 108)), 540: (("h", 12), ("q", 168))}
+_CHUNK_VALUES = 1 << 19
+# size of the header -> (format and offset of datatype, of vox_offset, of qform_ and sform_code)
+_LAYOUTS = {
+    348: (("h", 70), ("f", 108), ("hh", 252)),
+    540: (("h", 12), ("q", 168), ("ii", 344)),
+}
 
 
-def count_not_finite(path: Path) -> int:
-    """Count the NaN and infinite values stored in a NIfTI file; 0 where none can be.
+def count_not_finite(path: Path, n_values: int) -> int:
+    """Count the NaN and infinite ones of the first `n_values` values; 0 where none can be.
 
     Raises:
-        OSError: the file can't be read or decompressed.
+        SiteDataError: the file can't be read or decompressed.
     """
-    with _opened(path) as file:
-        head = file.read(540)
-        for order in ("<", ">"):
-            layout = _LAYOUTS.get(struct.unpack_from(order + "i", head)[0]) if head[3:] else None
-            if layout is None:
-                continue
-            datatype, start = (struct.unpack_from(order + kind, head, at)[0] for kind, at in layout)
-            if datatype not in _FLOATS:
+    try:
+        with _opened(path) as file:
+            found = _layout(file.read(540))
+            if found is None or found[1][0] not in _FLOATS:
                 return 0
+            order, (datatype, start, *_) = found
+            kind = np.dtype(order + _FLOATS[int(datatype)])
             file.seek(int(start))
-            raw = file.read()
-            kind = np.dtype(order + _FLOATS[datatype])
-            values = np.frombuffer(raw[: len(raw) // kind.itemsize * kind.itemsize], dtype=kind)
-            return int(values.size - np.count_nonzero(np.isfinite(values)))
-    return 0
+            return _count(file, kind, n_values)
+    except (OSError, EOFError, zlib.error, ValueError, OverflowError) as err:
+        raise SiteDataError(f"{path}: can't be read to its end", code="truncated") from err
+
+
+def has_orientation(path: Path) -> bool:
+    """Tell whether the header says where the image lies, by qform or sform.
+
+    Raises:
+        SiteDataError: the file can't be read or decompressed.
+    """
+    try:
+        with _opened(path) as file:
+            found = _layout(file.read(540))
+    except (OSError, EOFError, zlib.error) as err:
+        raise SiteDataError(f"{path}: can't be read", code="truncated") from err
+    return found is None or any(code > 0 for code in found[1][2:])
+
+
+def _count(file: BinaryIO, kind: np.dtype[np.floating], n_values: int) -> int:
+    left, unknown = n_values, 0
+    while left > 0 and (raw := file.read(min(left, _CHUNK_VALUES) * kind.itemsize)):
+        values = np.frombuffer(raw[: len(raw) // kind.itemsize * kind.itemsize], dtype=kind)
+        unknown += int(values.size - np.count_nonzero(np.isfinite(values)))
+        left -= max(1, values.size)
+    return unknown
+
+
+def _layout(head: bytes) -> tuple[str, tuple[float, ...]] | None:
+    """Read byte order, datatype, vox_offset, qform_code and sform_code; None for no NIfTI."""
+    for order in ("<", ">"):
+        layout = _LAYOUTS.get(struct.unpack_from(order + "i", head)[0]) if head[3:] else None
+        if layout is None or len(head) < 348:
+            continue
+        parts = (struct.unpack_from(order + kind, head, at) for kind, at in layout)
+        return order, tuple(value for part in parts for value in part)
+    return None
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -1,23 +1,37 @@
-"""Find the CT series below a folder and say of each whether it can be trusted."""
+"""Say of a CT series whether it can be trusted, and choose the one to read where several lie."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from nognet.data.ct.folder import FolderContents, group_headers, list_files, read_folder
 from nognet.data.ct.geometry_checks import stack_slices
-from nognet.data.ct.header import (
-    CT_CLASSES,
-    SliceHeader,
-    is_compressed,
-    read_headers,
+from nognet.data.ct.header import SliceHeader
+from nognet.data.ct.slice_checks import (
+    declared_gap_findings,
+    identity_findings,
+    matrix_findings,
+    not_an_image_of_ct,
+    slice_findings,
 )
-from nognet.data.findings import Finding, Severity, refuse_if_any, without_repeats
+from nognet.data.findings import Finding, refuse_if_any, without_repeats
 from nognet.errors import GeometryError, SiteDataError
 from nognet.types import Geometry, Matrix3, Vector3
+
+__all__ = [
+    "FolderContents",
+    "SeriesReport",
+    "choose_series",
+    "examine_series",
+    "group_headers",
+    "list_files",
+    "not_an_image_of_ct",
+    "read_folder",
+]
 
 
 @dataclass(frozen=True)
@@ -39,50 +53,18 @@ class SeriesReport:
     @property
     def usable(self) -> bool:
         """Whether the series can be read."""
-        return self.geometry is not None and all(f.severity == "warning" for f in self.findings)
+        return self.geometry is not None and all(f.severity != "refused" for f in self.findings)
 
+    @property
+    def slice_mm(self) -> float:
+        """Thickness of its slices, or their gap where that is larger or alone known."""
+        gap_mm = self.geometry.spacing_mm[2] if self.geometry else 0.0
+        return max(gap_mm, self.headers[0].thickness_mm or 0.0)
 
-@dataclass(frozen=True)
-class FolderContents:
-    """What lies below a folder: series by their UID, and files left aside with the reason."""
-
-    series: Mapping[str, tuple[SliceHeader, ...]]
-    left_aside: tuple[tuple[Path, Finding], ...]
-
-
-def list_files(path: Path) -> list[Path]:
-    """List the file itself, or all files below a folder, sorted; hidden ones are left out.
-
-    Raises:
-        SiteDataError: there is nothing at that path.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise SiteDataError(f"{path}: no such file or folder", code="missing-file")
-    below = (p for p in path.rglob("*") if p.is_file())
-    return sorted(p for p in below if not p.name.startswith(".") and p.name != "DICOMDIR")
-
-
-def read_folder(path: Path) -> FolderContents:
-    """Read the headers of all files at or below a path and group them by series.
-
-    Raises:
-        SiteDataError: there is nothing at that path.
-    """
-    series: dict[str, list[SliceHeader]] = {}
-    left_aside: list[tuple[Path, Finding]] = []
-    for file in list_files(path):
-        try:
-            headers = read_headers(file)
-        except SiteDataError as err:
-            severity: Severity = "refused" if err.code == "truncated" else "skipped"
-            left_aside.append((file, Finding(err.code, severity, str(err))))
-            continue
-        for header in headers:
-            series.setdefault(header.series_uid, []).append(header)
-    grouped = {uid: tuple(headers) for uid, headers in series.items()}
-    return FolderContents(grouped, tuple(left_aside))
+    @property
+    def axial(self) -> bool:
+        """Whether its slices are nearer to the axial plane than to another one."""
+        return all(finding.code != "not-axial" for finding in self.findings)
 
 
 def examine_series(headers: Sequence[SliceHeader]) -> SeriesReport:
@@ -93,8 +75,8 @@ def examine_series(headers: Sequence[SliceHeader]) -> SeriesReport:
     findings = [f for f in map(not_an_image_of_ct, aside) if f is not None]
     if not slices:
         return SeriesReport(uid, tuple(headers), None, without_repeats(findings))
-    findings += [finding for header in slices for finding in _slice_findings(header)]
-    findings += _identity_findings(slices)
+    findings += [finding for header in slices for finding in slice_findings(header)]
+    findings += identity_findings(slices)
     placed = [h for h in slices if h.position_mm and h.orientation and h.pixel_spacing_mm]
     if len(placed) < len(slices):
         n_absent = len(slices) - len(placed)
@@ -104,134 +86,98 @@ def examine_series(headers: Sequence[SliceHeader]) -> SeriesReport:
     stack, faults = stack_slices(
         np.array([h.position_mm for h in placed]), np.array([h.orientation for h in placed])
     )
-    found = without_repeats([*findings, *_matrix_findings(placed), *faults])
+    found = without_repeats([*matrix_findings(placed), *findings, *faults])
     if stack is None:
         return SeriesReport(uid, tuple(placed), None, found)
     ordered = tuple(placed[i] for i in stack.order)
+    found = without_repeats([*found, *declared_gap_findings(ordered, stack.gap_mm)])
     return SeriesReport(uid, ordered, _geometry(ordered, stack.gap_mm), found)
 
 
-def choose_series(path: Path, series_uid: str | None = None) -> SeriesReport:
-    """Find the one CT series at or below a path that can be read.
+def choose_series(
+    path: Path, series_uid: str | None = None, *, prefer: Sequence[str] = ()
+) -> SeriesReport:
+    """Find the CT series at or below a path that is to be read.
+
+    Where several are usable and none was named, the one in `prefer` is taken, else an axial one,
+    of these the thinnest, of these the one with most slices; a warning says so.
 
     Args:
         path: A DICOM file, or a folder of them.
-        series_uid: The series wanted, where several lie there.
+        series_uid: The series wanted, where several lie there: its UID, or a key of `read_folder`.
+        prefer: UIDs of series to take before others: those that a mask was drawn on.
 
     Raises:
-        GeometryError: the series found is refused (the code says why).
-        SiteDataError: there is no CT series, or several and no word which.
+        GeometryError: no series found is usable (the code says why).
+        SiteDataError: there is no CT series.
     """
     contents = read_folder(path)
-    truncated = [f for _, f in contents.left_aside if f.severity == "refused"]
-    wanted = {
-        uid: headers
-        for uid, headers in contents.series.items()
-        if series_uid in (None, uid) and any(not_an_image_of_ct(h) is None for h in headers)
-    }
+    damaged = [f for _, f in contents.left_aside if f.severity == "refused"]
+    wanted = [
+        headers
+        for key, headers in contents.series.items()
+        if series_uid in (None, key, headers[0].series_uid)
+        and any(not_an_image_of_ct(h) is None for h in headers)
+    ]
     if not wanted:
         raise _no_series(path, contents, series_uid)
-    reports = [examine_series(headers) for headers in wanted.values()]
-    usable = [report for report in reports if report.usable]
-    if len(reports) > 1 and len(usable) != 1:
-        listed = ", ".join(f"{r.series_uid or '(empty UID)'} ({len(r.headers)})" for r in reports)
-        raise GeometryError(
-            f"{path}: {len(reports)} CT series lie here: {listed}; give the folder of one, or its "
-            "UID in the column 'series'",
-            code="several-series",
-        )
-    report = usable[0] if usable else reports[0]
-    refuse_if_any([*truncated, *report.findings], str(path))
-    return report
+    reports = sorted(map(examine_series, wanted), key=lambda report: _rank(report, prefer))
+    best = reports[0]
+    refuse_if_any([*damaged, *best.findings], _shown(path, reports))
+    if len(reports) == 1:
+        return best
+    return replace(best, findings=(*best.findings, _choice(reports, prefer)))
 
 
-def not_an_image_of_ct(header: SliceHeader) -> Finding | None:
-    """Say why a file is no slice of a CT volume, if so."""
-    if header.modality not in ("CT", "") or (
-        header.modality == "" and header.sop_class not in CT_CLASSES
-    ):
-        shown = header.modality or "no modality"
-        return Finding("not-ct", "skipped", f"not CT: {shown}")
-    if "LOCALIZER" in header.image_type:
-        return Finding("localizer", "skipped", "localizer (scout) images")
-    if header.pixels.samples != 1 or header.pixels.photometric in ("RGB", "PALETTE COLOR"):
-        return Finding("not-ct", "skipped", "colour images (dose page or screen capture)")
-    if header.sop_class.startswith("1.2.840.10008.5.1.4.1.1.7") and header.position_mm is None:
-        return Finding("not-ct", "skipped", "secondary captures without a position")
-    return None
+def _rank(report: SeriesReport, prefer: Sequence[str]) -> tuple[object, ...]:
+    """Key by which the best series sorts first; the last parts make the order a total one."""
+    uid, first = report.series_uid, report.headers[0]
+    wish = prefer.index(uid) if uid in prefer else len(prefer)
+    by_form = (not report.axial, round(report.slice_mm, 3), -len(report.headers))
+    return (not report.usable, wish, *by_form, first.kernel, uid, str(first.path))
 
 
-def _slice_findings(header: SliceHeader) -> Iterator[Finding]:
-    pixels = header.pixels
-    if header.matrix is None or pixels.data_offset is None:
-        yield Finding("no-pixels", "refused", "images without pixels")
-        return
-    yield from _value_findings(header)
-    if _ends_early(header):
-        message = f"{header.path.name}: the file ends before its image does"
-        yield Finding("truncated", "refused", message)
-    if header.rescale is None:
-        yield Finding(
-            "no-rescale", "warning", "slope or intercept is absent: values are taken for HU"
-        )
-    if pixels.photometric == "MONOCHROME1":
-        yield Finding(
-            "missing-tags", "warning", "MONOCHROME1: HU are taken by rescale all the same"
-        )
-    if header.absent:
-        yield Finding("missing-tags", "warning", f"missing tags: {', '.join(header.absent)}")
-    if header.uids_from_meta:
-        yield Finding("empty-uids", "warning", "SOP UIDs are empty; the file-meta ones are used")
+def _shown(path: Path, reports: Sequence[SeriesReport]) -> str:
+    if len(reports) == 1:
+        return str(path)
+    return f"{path}: none of {len(reports)} CT series is usable; the best, {_describe(reports[0])}"
 
 
-def _value_findings(header: SliceHeader) -> Iterator[Finding]:
-    """Find values that are no Hounsfield units any more."""
-    bits = header.pixels.bits[1]
-    if bits <= 8:
-        yield Finding("eight-bit", "refused", f"not usable for HU: {bits} bits a pixel")
-    if header.pixels.lossy:
-        yield Finding("lossy", "refused", "not usable for HU: lossy compression")
-    elif header.pixels.lossy is None:
-        yield Finding("lossy", "warning", "the compression may be lossy; the header doesn't say")
+def _choice(reports: Sequence[SeriesReport], prefer: Sequence[str]) -> Finding:
+    """Say which of several series was taken, and why."""
+    best, others = reports[0], [report for report in reports[1:] if report.usable]
+    if not others:
+        reason = "the only usable one"
+    elif best.series_uid in prefer:
+        reason = "the mask was drawn on it"
+    elif best.axial and not all(report.axial for report in others):
+        reason = "axial"
+    elif round(best.slice_mm, 3) < min(round(report.slice_mm, 3) for report in others):
+        reason = "the thinnest"
+    elif len(best.headers) > max(len(report.headers) for report in others):
+        reason = "the one with most slices"
+    else:
+        reason = "alike to others, so by kernel and UID"
+    left = "; ".join(_describe(report) for report in reports[1:4])
+    more = f" and {len(reports) - 4} more" if len(reports) > 4 else ""
+    return Finding(
+        "several-series",
+        "warning",
+        f"{len(reports)} CT series lie here; taken: {_describe(best)} ({reason}); left: {left}"
+        f"{more}; name one in the column 'series' to be sure",
+    )
 
 
-def _ends_early(header: SliceHeader) -> bool:
-    pixels = header.pixels
-    if header.matrix is None or is_compressed(pixels.syntax) or (pixels.data_offset or 0) < 0:
-        return False
-    needed = header.matrix[0] * header.matrix[1] * header.n_frames * pixels.bits[0] // 8
-    return pixels.file_bytes - (pixels.data_offset or 0) - 8 < needed
-
-
-def _identity_findings(slices: Sequence[SliceHeader]) -> Iterator[Finding]:
-    """Find one image given several times, and slices of several frames of reference."""
-    ids = [(h.sop_uid, h.frame) for h in slices if h.sop_uid]
-    repeated = len(ids) - len(set(ids))
-    if repeated:
-        yield Finding(
-            "duplicate-position",
-            "refused",
-            f"duplicate position: {repeated} of {len(slices)} files repeat the image of another "
-            "(same SOP instance)",
-        )
-    frames = {h.frame_of_reference for h in slices}
-    if len(frames) > 1:
-        yield Finding(
-            "mixed-orientation", "refused", f"slices of {len(frames)} frames of reference"
-        )
-    kernels = sorted({h.kernel for h in slices})
-    if len(kernels) > 1:
-        yield Finding("mixed-matrix", "warning", f"kernels are mixed: {', '.join(kernels)}")
-
-
-def _matrix_findings(slices: Sequence[SliceHeader]) -> Iterator[Finding]:
-    sizes = sorted({h.matrix for h in slices if h.matrix})
-    if len(sizes) > 1:
-        yield Finding("mixed-matrix", "refused", f"images of {len(sizes)} sizes: {sizes[:4]}")
-    spacings = np.array([h.pixel_spacing_mm for h in slices])
-    if np.ptp(spacings, axis=0).max() > 1e-4 * spacings.max():
-        found = sorted({tuple(float(v) for v in row) for row in spacings})[:4]
-        yield Finding("mixed-matrix", "refused", f"pixel spacings differ: {found} mm")
+def _describe(report: SeriesReport) -> str:
+    words = [f"{len(report.headers)} slices"]
+    if report.slice_mm:
+        words.append(f"{report.slice_mm:.4g} mm")
+    if report.headers[0].kernel:
+        words.append(f"kernel {report.headers[0].kernel}")
+    refused = next((f.code for f in report.findings if f.severity == "refused"), "")
+    if refused:
+        words.append(f"refused: {refused}")
+    return f"{report.series_uid or '(empty UID)'} [{', '.join(words)}]"
 
 
 def _geometry(ordered: Sequence[SliceHeader], gap_mm: float) -> Geometry | None:

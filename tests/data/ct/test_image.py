@@ -160,15 +160,18 @@ def test_a_folder_of_all_sorts_gives_its_one_ct(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_ct(tmp_path).array, hu)
 
 
-def test_two_series_need_a_word_which(tmp_path: Path) -> None:
+def test_of_two_series_alike_one_is_taken_and_the_choice_is_told(tmp_path: Path) -> None:
     hu = phantom_hu(PLAIN)
-    write_series(tmp_path / "a", hu, PLAIN)
-    second = write_series(tmp_path / "b", hu[::-1], PLAIN)
-    with pytest.raises(GeometryError, match="2 CT series") as caught:
-        read_ct(tmp_path)
-    assert caught.value.code == "several-series"
+    first = write_series(tmp_path / "a", hu, PLAIN, ConvolutionKernel="B30f")
+    second = write_series(tmp_path / "b", hu[::-1], PLAIN, ConvolutionKernel="B70f")
+    reading = read_ct_with_findings(tmp_path)
+    assert reading.series_uid == first.series_uid
+    [finding] = reading.findings
+    assert (finding.code, finding.severity) == ("several-series", "warning")
+    assert f"taken: {first.series_uid}" in finding.message
     found = read_ct_with_findings(tmp_path, second.series_uid)
     np.testing.assert_array_equal(found.volume.array, hu[::-1])
+    assert found.findings == ()
 
 
 def test_missing_tags_pass_with_a_warning_that_names_them(tmp_path: Path) -> None:
