@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
-from nognet.data.pairs.surroundings import AIR_HU, DENSE_HU, Surroundings
+from nognet.data.pairs.surroundings import Surroundings, is_lung
 from nognet.data.sitk_bridge import geometry_of, resample
 
-LUNG_HU = (-960.0, -500.0)
-"""Lung with its small vessels; below lies the air around the patient, above all that is dense."""
 MIN_VOXELS = 100
 
 
@@ -38,13 +35,7 @@ def agreement(transform: sitk.Transform, fixed: Surroundings, moving: Surroundin
     a, b = sitk.GetArrayViewFromImage(fixed.image)[both], values[both]
     if both.sum() < MIN_VOXELS or a.std() == 0 or b.std() == 0:
         return Agreement(-1.0, 0.0)
-    lungs = _is_lung(a), _is_lung(b)
+    lungs = is_lung(a), is_lung(b)
     marked = int(lungs[0].sum()) + int(lungs[1].sum())
     common = int((lungs[0] & lungs[1]).sum())
     return Agreement(float(np.corrcoef(a, b)[0, 1]), 2 * common / marked if marked else 0.0)
-
-
-def _is_lung(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    low, high = ((hu - AIR_HU) / (DENSE_HU - AIR_HU) for hu in LUNG_HU)
-    inside: NDArray[np.bool_] = (values > low) & (values < high)
-    return inside

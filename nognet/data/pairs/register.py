@@ -1,10 +1,11 @@
 """Bring the follow-up into the baseline's frame: rigid, then affine, local, blind to nodules.
 
-First a coarse search finds the shift (`coarse`). Then mutual information refines rotation and
-translation, and after that scale and shear (`refine`), with the nodules of both times masked out,
-or growth would be registered away. What is applied keeps volumes: of the affine map the common
-scale is taken out about the nodule's centre, so that a deeper breath is no growth. One thread and a
-fixed seed give the same bits each time.
+First a coarse search finds the shift (`coarse`). Then mutual information finds rotation and
+translation roughly (`refine`), and least squares on the lung and its rim fit an affine map, or a
+rigid one where that does as well (`least_squares`), with the nodules of both times masked out, or
+growth would be registered away. What is applied keeps volumes: of the affine map the common scale
+is taken out about the nodule's centre, so that a deeper breath is no growth. One thread and a fixed
+seed give the same bits each time.
 """
 
 from __future__ import annotations
@@ -19,9 +20,17 @@ from numpy.typing import NDArray
 from nognet.config import RegistrationConfig
 from nognet.data.pairs.agreement import Agreement, agreement
 from nognet.data.pairs.coarse import coarse_offset_mm
-from nognet.data.pairs.refine import refine_affine, refine_rigid
+from nognet.data.pairs.least_squares import LinearMap, fit_affine, fit_rigid
+from nognet.data.pairs.refine import refine_rigid
 from nognet.data.pairs.roi import map_points, nodule_centre_mm
-from nognet.data.pairs.surroundings import CtWithNodule, Surroundings, surroundings
+from nognet.data.pairs.surroundings import (
+    FINE_MM,
+    CtWithNodule,
+    Surroundings,
+    ball_of,
+    lung_of,
+    surroundings,
+)
 from nognet.data.sitk_bridge import single_thread
 from nognet.errors import SiteDataError
 from nognet.types import Volume
@@ -36,8 +45,12 @@ MOVING_MARGIN_MM = 15.0
 """So much more of the follow-up is cut than of the baseline, for it may turn and stretch."""
 SANE_STRETCH = (0.85, 1.18)
 """No breath stretches lung further along any axis."""
-MIN_NCC_GAIN = 0.002
-"""An affine map that explains no more than a rigid one isn't taken."""
+MIN_GAIN = 0.02
+"""An affine map has to leave so much less unexplained (1 - ncc) than the rigid one."""
+RIGID_SHARE = 0.6
+"""The rigid fit looks at a ball of this part of the region: rigid holds only near the nodule."""
+RIGID_NCC_LOSS = 0.02
+"""A fit near the nodule may explain so much less of the whole region."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,8 @@ def register(
         if config.enabled:
             found = _refined(fixed, moving, start, affine=config.transform == "affine")
         else:
-            found = _Found(start, agreement(start, fixed, moving), "identity")
+            still = LinearMap(np.eye(3), np.zeros(3), centre)
+            found = _Found(still, agreement(start, fixed, moving), "identity")
     result = _measured(found, baseline, follow_up)
     _refuse_if_poor(result, config)
     return result
@@ -127,56 +141,56 @@ def register(
 
 @dataclass(frozen=True)
 class _Found:
-    """A transform, centred on the baseline's nodule, and how well the CTs agree under it."""
+    """A map about the baseline's nodule, and how well the CTs agree under it."""
 
-    transform: sitk.Transform
+    map: LinearMap
     agreement: Agreement
     kind: Kind
-
-    @property
-    def matrix(self) -> Matrix:
-        """The linear part ``(3, 3)``."""
-        ends = map_points(self.transform, np.concatenate([np.zeros((1, 3)), np.eye(3)]))
-        matrix: Matrix = (ends[1:] - ends[0]).T
-        return matrix
 
 
 def _refined(
     fixed: Surroundings, moving: Surroundings, start: sitk.Euler3DTransform, *, affine: bool
 ) -> _Found:
     """Refine rigidly, then by an affine map where that is sane and explains more."""
-    rigid = refine_rigid(fixed, moving, start)
-    best = _Found(rigid, agreement(rigid, fixed, moving), "rigid")
-    if not affine:
-        return best
-    begin = sitk.AffineTransform(3)
-    begin.SetCenter(rigid.GetCenter())
-    begin.SetMatrix(rigid.GetMatrix())
-    begin.SetTranslation(rigid.GetTranslation())
-    stretched = refine_affine(fixed, moving, begin)
-    tried = _Found(stretched, agreement(stretched, fixed, moving), "affine")
-    stretches = np.linalg.svd(tried.matrix, compute_uv=False)
-    sane = SANE_STRETCH[0] <= stretches.min() and stretches.max() <= SANE_STRETCH[1]
-    gains = tried.agreement.ncc - best.agreement.ncc >= MIN_NCC_GAIN
-    return tried if sane and gains and np.linalg.det(tried.matrix) > 0 else best
+    centre = np.array(start.GetCenter())
+    begin = LinearMap.of(refine_rigid(fixed, moving, start), centre)
+    before = agreement(begin.transform(), fixed, moving)
+    lung = lung_of(fixed)
+    if affine:
+        stretched = fit_affine(lung, moving, begin)
+        after = agreement(stretched.transform(), fixed, moving)
+        if _is_sane(stretched) and 1 - after.ncc <= (1 - MIN_GAIN) * (1 - before.ncc):
+            return _Found(stretched, after, "affine")
+    half_mm = fixed.image.GetSize()[0] * FINE_MM / 2
+    rigid = fit_rigid(ball_of(lung, RIGID_SHARE * half_mm), moving, begin)
+    after = agreement(rigid.transform(), fixed, moving)
+    if after.ncc < before.ncc - RIGID_NCC_LOSS:
+        return _Found(begin, before, "rigid")
+    return _Found(rigid, after, "rigid")
+
+
+def _is_sane(found: LinearMap) -> bool:
+    stretches = np.linalg.svd(found.matrix, compute_uv=False)
+    low, high = SANE_STRETCH
+    upright = np.linalg.det(found.matrix) > 0
+    return bool(upright and low <= stretches.min() and stretches.max() <= high)
 
 
 def _measured(found: _Found, baseline: CtWithNodule, follow_up: CtWithNodule) -> Registration:
     """Take the common scale out about the nodule's centre, and tell figures."""
-    centre = baseline.centre_mm
-    at_centre = map_points(found.transform, centre[None])[0]
-    scale = float(np.cbrt(np.linalg.det(found.matrix))) if found.kind == "affine" else 1.0
-    matrix = found.matrix / scale
-    translation = at_centre - matrix @ centre
+    centre, shift = found.map.centre_mm, found.map.shift_mm
+    scale = float(np.cbrt(np.linalg.det(found.map.matrix)))
+    matrix = found.map.matrix / scale
+    translation = centre + shift - matrix @ centre
     result = Registration(
         matrix=tuple(float(v) for v in matrix.ravel()),
         translation_mm=tuple(float(v) for v in translation),
         ncc=found.agreement.ncc,
         nodule_displacement_mm=0.0,
-        shift_mm=float(np.linalg.norm(at_centre - centre)),
+        shift_mm=float(np.linalg.norm(shift)),
         rotation_degrees=_angle_degrees(matrix),
         lung_overlap=found.agreement.lung_overlap,
-        scale=scale,
+        scale=scale if found.kind == "affine" else 1.0,
         kind=found.kind,
     )
     return result.between(baseline.nodule, follow_up.nodule)

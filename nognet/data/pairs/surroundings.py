@@ -17,6 +17,11 @@ BLIND_MARGIN_MM = 4.0
 """Rim around each nodule that the metric does not see either."""
 AIR_HU = -1000.0
 DENSE_HU = 200.0
+LUNG_HU = (-960.0, -500.0)
+"""Lung with its small vessels; below lies the air around the patient, above all that is dense."""
+RIM_MM = 6.0
+"""So far around lung tissue belongs to it: vessels and pleura are the edges to hold on to."""
+MIN_LUNG_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,38 @@ def surroundings(
     visible = np.isfinite(values) & ~_blinded((side.nodule, *side.others), grid)
     image = np.nan_to_num(scaled(values))
     return Surroundings(to_sitk(image, grid), to_sitk(visible.astype(np.uint8), grid))
+
+
+def is_lung(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Mark lung by its density in a scaled image."""
+    low, high = ((hu - AIR_HU) / (DENSE_HU - AIR_HU) for hu in LUNG_HU)
+    inside: NDArray[np.bool_] = (values > low) & (values < high)
+    return inside
+
+
+def lung_of(region: Surroundings) -> Surroundings:
+    """Narrow what is visible to lung and a rim of 6 mm; where there is next to none, keep all."""
+    lung = is_lung(sitk.GetArrayViewFromImage(region.image))
+    visible = sitk.GetArrayFromImage(region.visible)
+    if (lung & (visible > 0)).mean() < MIN_LUNG_SHARE:
+        return region
+    radius = [round(RIM_MM / FINE_MM)] * 3
+    grown = sitk.BinaryDilate(sitk.GetImageFromArray(lung.astype(np.uint8)), radius, sitk.sitkBall)
+    return _narrowed(region, visible * sitk.GetArrayViewFromImage(grown))
+
+
+def ball_of(region: Surroundings, radius_mm: float) -> Surroundings:
+    """Narrow what is visible to a ball around the middle."""
+    visible = sitk.GetArrayFromImage(region.visible)
+    middle = (np.array(visible.shape).reshape(3, 1, 1, 1) - 1) / 2
+    away = np.linalg.norm((np.indices(visible.shape) - middle) * FINE_MM, axis=0)
+    return _narrowed(region, visible * (away <= radius_mm))
+
+
+def _narrowed(region: Surroundings, visible: NDArray[np.uint8]) -> Surroundings:
+    mask = sitk.GetImageFromArray(visible.astype(np.uint8, copy=False))
+    mask.CopyInformation(region.visible)
+    return Surroundings(region.image, mask)
 
 
 def _blinded(nodules: tuple[Volume, ...], grid: Geometry) -> NDArray[np.bool_]:
