@@ -57,8 +57,9 @@ def split(mask: Volume, *, gap_mm: float, min_volume_mm3: float) -> Parts:
     kept = [int(i) for i in order if volumes[i] >= enough]
     specks = tuple(float(volumes[i]) for i in order if volumes[i] < enough)
     nodules = tuple(_cut_out(tight, filled[of_voxel == found[i]]) for i in kept)
-    gaps = _gaps(labels, filled, mask.geometry.spacing_mm[2]) if count > 1 else ()
-    missing = sum(gap.missing_area for gap in gaps) / len(filled)
+    drawn = filled[np.isin(of_voxel, found[kept])]  # specks are noise, not slices of a nodule
+    gaps = _gaps(labels, drawn, mask.geometry.spacing_mm[2]) if count > 1 else ()
+    missing = sum(gap.missing_area for gap in gaps) / len(drawn)
     return Parts(nodules, specks, len(gaps), sum(gap.slices for gap in gaps), missing)
 
 
