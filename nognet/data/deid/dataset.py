@@ -163,7 +163,7 @@ def _kept_element(element: DataElement, context: _Context, number: int) -> DataE
         return _kept_sequence(element, context)
     if group in rules.REMOVED_GROUPS or group >> 8 in rules.DRAWN_OVER:
         return None
-    if name in rules.PIXEL_DATA or element.VR in rules.NUMERIC_VRS:
+    if name in rules.PIXEL_DATA or (element.VR in rules.NUMERIC_VRS and name not in rules.FIXED):
         return element
     if element.VR == "UI":
         return None if name in rules.REMOVED_UIDS else _new(element, element.value)
@@ -195,11 +195,12 @@ def _kept_text(
         return rules.contrast_word(str(element.value))
     if name in rules.TIMES:
         return "000000" if element.value else ""
-    checked = name in rules.CODE_STRINGS and all(map(rules.CODE_STRING.fullmatch, values))
-    named = any(token in value.casefold() for token in tokens for value in values)
-    if checked or (name in rules.MACHINE_TEXTS and not named):
+    kept = name in rules.MACHINE_TEXTS or (
+        name in rules.CODE_STRINGS and all(map(rules.CODE_STRING.fullmatch, values))
+    )
+    if kept and not any(token in value.casefold() for token in tokens for value in values):
         return values
-    return "0" if name == "DeviceSerialNumber" else None  # a segmentation has to have one
+    return rules.FIXED.get(name)
 
 
 def _shifted(element: DataElement, days: int) -> str:

@@ -21,6 +21,9 @@ EXPORTED_CLASSES = (*CT_CLASSES, *SEG_CLASSES, RTSTRUCT_CLASS)
 NUMERIC_VRS = ("IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT")
 REMOVED_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038, 0x0040, 0x0042, 0x0088, 0x0400, 0x4008)
 """Patient, trial, request, visit, procedure, documents, storage, signatures, reports."""
+FIXED = {"ContentLabel": "SEGMENTATION", "DeviceSerialNumber": "0", "SeriesNumber": "1",
+         "AcquisitionNumber": "1"}  # fmt: skip
+"""Tags that some files have to have; series numbers may hold a PatientID or an accession number."""
 DRAWN_OVER = (0x50, 0x60)
 """First byte of the groups of curves and overlays."""
 REMOVED_UIDS = ("SOPClassesInStudy", "ContextUID", "MappingResourceUID", "CodingSchemeUID",
@@ -37,10 +40,10 @@ TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime", "InstanceC
 CODE_STRINGS = (
     "ImageType", "Modality", "PatientPosition", "PhotometricInterpretation", "BurnedInAnnotation",
     "LossyImageCompression", "LossyImageCompressionMethod", "SegmentationType",
-    "SegmentationFractionalType", "SegmentAlgorithmType", "SegmentsOverlap", "ContentLabel",
+    "SegmentationFractionalType", "SegmentAlgorithmType", "SegmentsOverlap",
     "ContourGeometricType", "ROIGenerationAlgorithm", "RTROIInterpretedType", "FrameType",
     "PixelPresentation", "VolumetricProperties", "VolumeBasedCalculationTechnique",
-    "DimensionOrganizationType", "BodyPartExamined", "FrameLaterality", "ContentQualification",
+    "DimensionOrganizationType", "FrameLaterality", "ContentQualification",
     "PresentationLUTShape", "ScanOptions", "RotationDirection", "ExposureModulationType",
     "AcquisitionType", "ReconstructionAlgorithm", "SpatialLocationsPreserved",
 )  # fmt: skip

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ from nognet.data.site.scan_masks import MASK_MODALITIES, ScannedMask, read_mask_
 from nognet.errors import SiteDataError
 
 OTHER_IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+UNLIKE = ("path", "frame", "sop_uid", "position_mm")
+"""Parts of a header that no two slices share."""
 
 Progress = Callable[[int, int, str], None]
 """Called with files read, files in all, and what was found; names nobody."""
@@ -237,7 +239,7 @@ def _kept_once(memo: dict[Hashable, Hashable], value: ValueT) -> ValueT:
 
 def _compact(memo: dict[Hashable, Hashable], header: SliceHeader) -> SliceHeader:
     """Let headers share what is equal in them: an archive has hundreds of thousands."""
-    names = ("series_uid", "study_uid", "frame_of_reference", "orientation", "pixels", "kernel")
+    names = (field.name for field in fields(header) if field.name not in UNLIKE)
     return replace(header, **{name: _kept_once(memo, getattr(header, name)) for name in names})
 
 

@@ -41,7 +41,8 @@ TURNED = geometry((40, 40, 20), (1.0, 1.25, 2.0), origin=(3.0, 4.0, 5.0), axes=r
 PEOPLE = {"MRN-778812": "Geheim^Erika^Anna", "MRN-990045": "Vertraulich^Otto"}
 DATES = ("20170309", "20180915")
 WORDS = ("geheim", "erika", "vertraulich", "otto", "mrn-", "acc4455", "klinik am", "dr. arzt",
-         "kommentar", "geheimnis", "st-kopf", "19511224", "overlay-text", "prüfer")  # fmt: skip
+         "kommentar", "geheimnis", "st-kopf", "19511224", "overlay-text", "prüfer",
+         "778812", "990045")  # fmt: skip
 
 
 def identify(path: Path, patient: str, date: str) -> None:
@@ -55,6 +56,7 @@ def identify(path: Path, patient: str, date: str) -> None:
     data.SeriesDescription = data.StudyDescription = f"Geheimnis von {PEOPLE[patient]} {date}"
     data.ImageComments, data.StationName = "Kommentar", "ST-KOPF"
     data.ContrastBolusAgent = "Ultravist, Erika"
+    data.SeriesNumber, data.BodyPartExamined = int(patient[4:]), "ERIKA"
     data.Manufacturer, data.ProtocolName = "SIEMENS", "Thorax Dr. Arzt"
     request = Dataset()
     request.RequestedProcedureDescription, request.AccessionNumber = "Geheim", "ACC445566"
