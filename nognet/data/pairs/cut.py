@@ -9,6 +9,7 @@ import numpy as np
 
 from nognet.config import RoiConfig
 from nognet.data.ct.image import CtReading
+from nognet.data.findings import Finding
 from nognet.data.pairs.gate import Nearer, PairFacts
 from nognet.data.pairs.register import Registration
 from nognet.data.pairs.roi import (
@@ -19,7 +20,6 @@ from nognet.data.pairs.roi import (
     nodule_volume_mm3,
     roi_grid,
 )
-from nognet.errors import SiteDataError
 from nognet.types import RoiPair, Volume
 
 
@@ -42,11 +42,19 @@ class PairName:
 
 @dataclass(frozen=True)
 class Cut:
-    """A pair as cut, what can be judged about it, and figures of quality by name."""
+    """A pair as cut, what can be judged about it, and figures of quality by name.
+
+    Attributes:
+        pair: The pair; a nodule outside the ROI leaves an empty mask.
+        facts: What the gate judges.
+        quality: Figures by name.
+        findings: What the cut itself refuses: a nodule that leaves no voxel.
+    """
 
     pair: RoiPair
     facts: PairFacts
     quality: dict[str, float]
+    findings: tuple[Finding, ...] = ()
 
 
 def cut_pair(
@@ -65,21 +73,12 @@ def cut_pair(
         registration: The map from the baseline's frame into the follow-up's.
         roi: Size and HU window.
         nearer: Another nodule of the follow-up that lies nearer to where this one should.
-
-    Raises:
-        SiteDataError: a nodule lies outside the ROI as a whole (code ``nodule-cut``).
     """
     first, second = sides
     grid = roi_grid(nodule_centre_mm(first.mask), roi.size_vox)
     stay, move = Registration.identity().transform(), registration.transform()
     baseline_mask, inside_0 = cut_mask(first.mask, grid, stay)
     follow_up_mask, inside_1 = cut_mask(second.mask, grid, move)
-    if not baseline_mask.any() or not follow_up_mask.any():
-        raise SiteDataError(
-            f"no voxel of the nodule lies in the ROI ({registration.nodule_displacement_mm:.1f} mm "
-            "away after registration)",
-            code="nodule-cut",
-        )
     volumes = (nodule_volume_mm3(first.mask), nodule_volume_mm3(second.mask))
     pair = RoiPair(
         pair_id=name.pair_id,
@@ -110,7 +109,21 @@ def cut_pair(
         lung_overlap=registration.lung_overlap,
         nearer=nearer,
     )
-    return Cut(pair, facts, _quality(pair, registration))
+    return Cut(pair, facts, _quality(pair, registration), _voxels_left(pair, facts))
+
+
+def _voxels_left(pair: RoiPair, facts: PairFacts) -> tuple[Finding, ...]:
+    """Refuse a nodule too small for the ROI's grid; one outside of it is the gate's matter."""
+    masks = (pair.baseline_mask, pair.follow_up_mask)
+    lost = [
+        volume
+        for mask, inside, volume in zip(masks, facts.inside, facts.volumes_mm3, strict=True)
+        if inside > 0 and not mask.any()
+    ]
+    if not lost:
+        return ()
+    message = f"the nodule of {min(lost):.2f} mm3 leaves no voxel on the 1 mm grid"
+    return (Finding("mask-empty", "refused", message),)
 
 
 def _quality(pair: RoiPair, registration: Registration) -> dict[str, float]:

@@ -18,9 +18,10 @@ from nognet.data.findings import Finding, without_repeats
 from nognet.data.pairs.gate import Nearer
 from nognet.data.pairs.match import distances_mm, match_nodules
 from nognet.data.pairs.outcome import row_token
+from nognet.data.pairs.places import UNFORESEEN
 from nognet.data.pairs.register import CtWithNodule, Registration, register
 from nognet.data.pairs.roi import nodule_volume_mm3
-from nognet.data.pairs.timepoints import UNFORESEEN, TimeReading
+from nognet.data.pairs.timepoints import TimeReading
 from nognet.data.site.studies import EVERY_NODULE
 from nognet.errors import NognetError
 from nognet.types import Volume

@@ -166,13 +166,17 @@ def judge_interval(interval_days: float, limits: PreparationConfig) -> tuple[Fin
 
 def judge_pair(facts: PairFacts, limits: PreparationConfig) -> tuple[Finding, ...]:
     """List all that speaks against a pair."""
+    agreement = tuple(_agreement(facts, limits))
+    other_nodule = any(finding.code == "nodule-mismatch" for finding in agreement)
+    # that another nodule lies outside the ROI says nothing about this one
+    roi = (f for f in judge_roi(facts, limits) if not (other_nodule and f.code == "nodule-cut"))
     return (
         *judge_interval(facts.interval_days, limits),
         *_dates(facts),
         *_likeness(facts, limits),
-        *judge_roi(facts, limits),
+        *roi,
         *_growth(facts, limits),
-        *_agreement(facts, limits),
+        *agreement,
     )
 
 

@@ -21,8 +21,9 @@ from nognet.data.pairs.outcome import (
     status_of,
     with_lines,
 )
+from nognet.data.pairs.places import UNFORESEEN
 from nognet.data.pairs.task import PatientTask
-from nognet.data.pairs.timepoints import UNFORESEEN, TimePoint, TimeReading
+from nognet.data.pairs.timepoints import TimePoint, TimeReading
 from nognet.data.pairs.times import PatientTimes
 from nognet.data.store import CACHE_WRITE, PairRecord, find_pair, write_pair
 from nognet.errors import NognetError, SiteDataError
@@ -130,16 +131,10 @@ class _Patient:
         if cut is None:
             return outcome
         early, key = known
-        warned = [
-            found
-            for side, reading in enumerate(readings)
-            for found in located(
-                1 if side else 0, nodule.places[side], reading.warnings(nodule.places[side])
-            )
-        ]
+        warned = _warnings(readings, nodule)
         codes = {finding.code for finding in warned}
         judged = [f for f in judge_pair(cut.facts, self._task.limits) if f.code not in codes]
-        findings = without_repeats((*early, *nodule.findings, *warned, *judged))
+        findings = without_repeats((*early, *nodule.findings, *warned, *judged, *cut.findings))
         outcome = replace(
             outcome,
             findings=findings,
@@ -234,6 +229,16 @@ class _Patient:
             quality=outcome.quality,
             cut=outcome.cut,
         )
+
+
+def _warnings(readings: Readings, nodule: Followed) -> tuple[Finding, ...]:
+    """List what CTs, masks and nodules of both times are warned of, and on which row."""
+    found: list[Finding] = []
+    for side, reading in enumerate(readings):
+        place = nodule.places[side]
+        own = reading.parts[nodule.parts[side]].findings if nodule.parts else ()
+        found += located(1 if side else 0, place, (*reading.warnings(place), *own))
+    return tuple(found)
 
 
 def _shared_names(first: TimePoint, second: TimePoint) -> tuple[SharedName, ...]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from nognet.config import PreparationConfig
-from nognet.data.archive import UnpackedArchive, is_archive, unpacked
 from nognet.data.ct.image import CtReading
 from nognet.data.findings import Finding, without_repeats
 from nognet.data.inspect_tree import examine_ct
@@ -23,14 +22,11 @@ from nognet.data.inspection import Inspected
 from nognet.data.masks.inspect import examine_mask, referenced_series
 from nognet.data.masks.nodules import NodulesReading, judge_density, read_nodules
 from nognet.data.masks.source import MaskSource
+from nognet.data.pairs.places import UNFORESEEN, Places
 from nognet.data.site.studies import EVERY_NODULE, StudyRow
 from nognet.errors import NognetError
 from nognet.types import Volume
 
-UNFORESEEN = (
-    OSError, RuntimeError, ValueError, ArithmeticError, MemoryError, LookupError, TypeError,
-)  # fmt: skip
-"""What readers of others raise on damaged files where we did not think of it."""
 NOTHING: Mapping[Path, Finding] = MappingProxyType({})
 
 
@@ -75,12 +71,14 @@ class Part:
         name: Name of the nodule in the table.
         label: Which part of the mask; empty where the mask holds one nodule.
         mask: Cropped to the nodule, on a part of the CT's grid.
+        findings: What this nodule alone is warned of.
     """
 
     place: int
     name: str
     label: str
     mask: Volume
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,12 @@ class TimeReading:
         """Say what a row is warned of."""
         rows = (self.ct_row, self.mask_rows[place])
         return tuple(f for row in rows for f in row.findings if f.severity == "warning")
+
+    def shown(self, place: int) -> Inspected:
+        """Give a row's mask with what its nodules are warned of."""
+        row = self.mask_rows[place]
+        of_parts = [f for part in self.parts if part.place == place for f in part.findings]
+        return replace(row, findings=without_repeats((*row.findings, *of_parts)))
 
     def parts_of(self, place: int) -> tuple[int, ...]:
         """Give the places in `parts` of the nodules of a row."""
@@ -145,7 +149,7 @@ def read_time(
         unreadable: Places that are known to be unreadable, with the reason.
     """
     with contextlib.ExitStack() as stack:
-        places = _Places(stack, limits.max_unpacked_bytes)
+        places = Places(stack, limits.max_unpacked_bytes)
         opened = [_opened(places, row.mask, unreadable) for row in point.rows]
         row = Inspected(str(point.image), "ct", "")
         if point.image in unreadable:
@@ -168,56 +172,13 @@ def read_time(
         for place, (study, mask) in enumerate(zip(point.rows, opened, strict=True)):
             mask_row, found = _read_mask(places, study, mask, source, limits)
             if ct is not None and found is not None:
-                parts += _parts(place, study.nodule, found)
-                mask_row = _with_density(mask_row, found, ct)
+                parts += _parts(place, study.nodule, found, ct)
             mask_rows.append(mask_row)
         return TimeReading(ct, ct_row, tuple(mask_rows), tuple(parts))
 
 
-class _Places:
-    """Where things lie while a time point is read: archives are unpacked once each."""
-
-    def __init__(self, stack: contextlib.ExitStack, max_bytes: int) -> None:
-        self._stack = stack
-        self._max_bytes = max_bytes
-        self._open: dict[Path, UnpackedArchive] = {}
-
-    def of(self, path: Path) -> Path:
-        """Give the folder that a path stands for if it is an archive, else the path."""
-        if path not in self._open:
-            if not is_archive(path):
-                return path
-            archive = self._stack.enter_context(unpacked(path, max_bytes=self._max_bytes))
-            self._open[path] = archive
-        return self._open[path].folder
-
-    def words(self, text: str) -> str:
-        """Name archives and their entries where a message names the unpacked files."""
-        for path, archive in self._open.items():
-            if str(archive.folder) not in text:
-                continue
-            for file, name in archive.names.items():
-                if str(file) in text:
-                    text = text.replace(str(file), f"{path}!{name}")
-            text = text.replace(str(archive.folder), str(path))
-        return text
-
-    def finding(self, err: BaseException) -> Finding:
-        """Turn an error into a refusal."""
-        if isinstance(err, NognetError):
-            return Finding(err.code, "refused", self.words(str(err)))
-        if isinstance(err, MemoryError):
-            return Finding("too-large", "refused", "it doesn't fit into memory")
-        return Finding("unexpected", "refused", self.words(f"{type(err).__name__}: {err}"))
-
-    def shown(self, row: Inspected, path: Path) -> Inspected:
-        """Name a row's place as the table does."""
-        findings = tuple(replace(f, message=self.words(f.message)) for f in row.findings)
-        return replace(row, path=str(path), findings=findings)
-
-
 def _opened(
-    places: _Places, mask: Path | None, unreadable: Mapping[Path, Finding]
+    places: Places, mask: Path | None, unreadable: Mapping[Path, Finding]
 ) -> Path | Finding:
     """Give where a mask lies, or why it can't be opened."""
     if mask is None:
@@ -241,7 +202,7 @@ def _references(mask: Path | Finding) -> tuple[str, ...]:
 
 
 def _read_mask(
-    places: _Places,
+    places: Places,
     study: StudyRow,
     mask: Path | Finding,
     source: MaskSource | None,
@@ -271,19 +232,16 @@ def _read_mask(
     return replace(row, findings=told), reading
 
 
-def _with_density(row: Inspected, reading: NodulesReading, ct: CtReading) -> Inspected:
-    """Add a warning where a nodule's mask lies in air or healthy lung."""
-    found = (f for nodule in reading.nodules for f in judge_density(nodule.mask, ct.volume))
-    return replace(row, findings=without_repeats((*row.findings, *found)))
-
-
-def _parts(place: int, name: str, reading: NodulesReading) -> Iterator[Part]:
+def _parts(place: int, name: str, reading: NodulesReading, ct: CtReading) -> Iterator[Part]:
     """List a mask's nodules, each label once."""
     seen: Counter[str] = Counter()
     for nodule in reading.nodules:
         seen[nodule.label] += 1
         label = nodule.label + (f"#{seen[nodule.label]}" if seen[nodule.label] > 1 else "")
-        yield Part(place, name, label, nodule.mask)
+        found = judge_density(nodule.mask, ct.volume)
+        if label:
+            found = tuple(replace(f, message=f"nodule {label}: {f.message}") for f in found)
+        yield Part(place, name, label, nodule.mask, found)
 
 
 def _unjudged(point: TimePoint) -> tuple[Inspected, ...]:

@@ -108,7 +108,8 @@ class PatientTimes:
             pixels = self._pseudonyms.of_contents("pixels", digest.hexdigest())
             if reading.ct.patient_digest:
                 patient = self._pseudonyms.of_contents("person", reading.ct.patient_digest)
-        rows = tuple(replace(row, path="") for row in (reading.ct_row, *reading.mask_rows))
+        masks = [reading.shown(place) for place in range(len(reading.mask_rows))]
+        rows = tuple(replace(row, path="") for row in (reading.ct_row, *masks))
         return TimeFacts(rows[0], rows[1:], pixels, patient)
 
     def _key(self, point: TimePoint) -> str:
