@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from nognet.config import PreparationConfig
-from nognet.data.masks.nodules import judge_density, mean_hu_inside, read_nodules
+from nognet.data.masks.nodules import (
+    NodulesReading,
+    judge_density,
+    mean_hu_inside,
+    read_nodules,
+)
 from nognet.data.masks.reading import MaskSource, read_mask_with_findings
 from nognet.data.pairs.roi import crop_mask, nodule_centre_mm, nodule_volume_mm3
 from nognet.errors import NognetError
@@ -34,7 +39,9 @@ def at(x: float, y: float, z: float, radius: float) -> np.ndarray:
 LARGE, SMALL, SPECK = at(14, 14, 8, 5.0), at(44, 36, 16, 3.0), at(50, 8, 4, 0.9)
 
 
-def nodules_of(path: Path, segment: str | None = None, limits: PreparationConfig = LIMITS):
+def nodules_of(
+    path: Path, segment: str | None = None, limits: PreparationConfig = LIMITS
+) -> NodulesReading:
     return read_nodules(path, SOURCE, segment, limits=limits)
 
 
@@ -169,7 +176,7 @@ def test_no_usable_structure_is_an_error_that_lists_them_all(tmp_path: Path) -> 
     series = write_series(tmp_path / "ct", np.where(LARGE, 30, -850), GRID)
     above = [c + np.array(GRID.direction)[:, 2] * 400 for c in contours_of(SMALL)]
     path = write_rtstruct(tmp_path / "rt.dcm", {"a": above, "b": above, "c": []}, series)
-    with pytest.raises(NognetError, match="none of 3 segments is usable.*'a'.*'b'.*'c'"):
+    with pytest.raises(NognetError, match=r"none of 3 segments is usable.*'a'.*'b'.*'c'"):
         nodules_of(path)
 
 
@@ -205,7 +212,7 @@ def test_the_mean_inside_tells_tissue_from_lung(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("hu", "warned"), [(-750, False), (-820, False), (-880, True)])
-def test_the_thinnest_ground_glass_passes(hu: int, warned: bool) -> None:  # noqa: FBT001  a case
+def test_the_thinnest_ground_glass_passes(hu: int, warned: bool) -> None:
     rng = np.random.default_rng(2)
     ct = Volume((hu + 40 * rng.standard_normal(GRID.size[::-1])).astype(np.int16), GRID)
     assert bool(judge_density(crop_mask(LARGE, GRID), ct)) is warned
