@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,8 @@ from nognet.errors import NognetError
 from nognet.types import Volume
 
 NOTHING: Mapping[Path, Finding] = MappingProxyType({})
+Timed = Callable[[str], contextlib.AbstractContextManager[None]]
+"""Measures the phase of that name."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,11 @@ def moment_of(point: TimePoint, name: str, points: Sequence[TimePoint]) -> str:
 
 
 def read_time(
-    point: TimePoint, limits: PreparationConfig, *, unreadable: Mapping[Path, Finding] = NOTHING
+    point: TimePoint,
+    limits: PreparationConfig,
+    *,
+    unreadable: Mapping[Path, Finding] = NOTHING,
+    timed: Timed = contextlib.nullcontext,
 ) -> TimeReading:
     """Read a CT and all masks on it, each once; archives are unpacked for as long as that takes.
 
@@ -147,18 +153,22 @@ def read_time(
         point: What to read.
         limits: The site's limits.
         unreadable: Places that are known to be unreadable, with the reason.
+        timed: Told which phase runs (``reading`` of the CT, ``masks``), for as long as it does.
     """
     with contextlib.ExitStack() as stack:
         places = Places(stack, limits.max_unpacked_bytes)
-        opened = [_opened(places, row.mask, unreadable) for row in point.rows]
+        with timed("masks"):
+            opened = [_opened(places, row.mask, unreadable) for row in point.rows]
         row = Inspected(str(point.image), "ct", "")
         if point.image in unreadable:
             refused = replace(row, findings=(unreadable[point.image],))
             return TimeReading(None, refused, _unjudged(point), ())
         try:
-            image = places.of(point.image)
-            prefer = [uid for mask in opened for uid in _references(mask)]
-            examined = examine_ct(image, point.series, prefer=prefer, limits=limits)
+            with timed("masks"):
+                prefer = [uid for mask in opened for uid in _references(mask)]
+            with timed("reading"):
+                image = places.of(point.image)
+                examined = examine_ct(image, point.series, prefer=prefer, limits=limits)
         except (NognetError, *UNFORESEEN) as err:
             refused = replace(row, findings=(places.finding(err),))
             return TimeReading(None, refused, _unjudged(point), ())
@@ -170,7 +180,8 @@ def read_time(
         parts: list[Part] = []
         mask_rows: list[Inspected] = []
         for place, (study, mask) in enumerate(zip(point.rows, opened, strict=True)):
-            mask_row, found = _read_mask(places, study, mask, source, limits)
+            with timed("masks"):
+                mask_row, found = _read_mask(places, study, mask, source, limits)
             if ct is not None and found is not None:
                 parts += _parts(place, study.nodule, found, ct)
             mask_rows.append(mask_row)

@@ -79,8 +79,7 @@ class PatientTimes:
             self._read.move_to_end(point)
             return self._read[point]
         key = self._key(point)
-        with self.timed("reading"):
-            reading = read_time(point, self._limits, unreadable=self._unreadable)
+        reading = read_time(point, self._limits, unreadable=self._unreadable, timed=self.timed)
         with self.timed("digests"):
             self._facts[point] = facts = self._facts_of(reading)
         if not any(path in self._unreadable for path in point.paths):
