@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from nognet.data.ct.dicom_file import PYDICOM_ERRORS
-from nognet.data.ct.tags import sequence_of
+from nognet.data.ct.tags import sequence_of, text_of
 from nognet.data.deid import rules
 from nognet.data.site.pseudonym import Pseudonyms
 from nognet.data.site.scan_read import parse_date
@@ -116,7 +117,7 @@ def deidentified(
     for name in ("PatientBirthDate", "PatientSex", "ReferringPhysicianName", "AccessionNumber",
                  "StudyID"):  # fmt: skip
         setattr(out, name, "")  # the standard wants them there, empty or not
-    if out.Modality == "RTSTRUCT":
+    if "ROIContourSequence" in out:
         out.StructureSetLabel = "STRUCTURES"
     out.PatientIdentityRemoved = "YES"
     out.LongitudinalTemporalInformationModified = "MODIFIED"
@@ -128,7 +129,7 @@ def identity_tokens(data: Dataset) -> frozenset[str]:
     """Collect the words, lower case, by which a text would name the patient."""
     found: set[str] = set()
     for name in IDENTIFYING:
-        text = str(data.get(name) or "").casefold()
+        text = text_of(data, name).casefold()
         found |= {text.strip(), *re.split(r"[\W_]+", text)}
     return frozenset(token for token in found if len(token) >= SHORTEST_TOKEN)
 
@@ -153,8 +154,11 @@ def _readable(data: Dataset) -> Iterator[DataElement]:
     for tag in list(data.keys()):
         if not tag.is_private:
             # a value that can't be read can't be checked: it is left out
-            with contextlib.suppress(*PYDICOM_ERRORS):
-                yield data[tag]
+            with contextlib.suppress(*PYDICOM_ERRORS, OSError):
+                element = data[tag]
+                # text under the VR of a number would pass as one: the standard's VR must be its own
+                if element.VR in dictionary_VR(tag).split(" or "):
+                    yield element
 
 
 def _kept_element(element: DataElement, context: _Context, number: int) -> DataElement | None:

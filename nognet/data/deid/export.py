@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import AllTransferSyntaxes
 
 from nognet.data.ct.dicom_file import PYDICOM_ERRORS
 from nognet.data.ct.header import headers_of
@@ -79,15 +81,18 @@ def export_deidentified(
     for done, file in enumerate(files):
         tell(done, len(files), f"{counts.total()} written, {len(left_out)} left out")
         try:
-            data = _read(file)
-            copy = deidentified(data, patient_of(data, file, source), identities, anonymizer)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they would print values of tags
+                data = _read(file)
+                copy = deidentified(data, patient_of(data, file, source), identities, anonymizer)
+                content = _encoded(copy)
         except SiteDataError as err:
             left_out.append(LeftOut(file, err.code, str(err)))
             continue
         folder = _folder_of(copy, destination)
         counts[folder] += 1
         patients.add(copy.PatientID)
-        _write(copy, folder / f"{counts[folder]:06d}.dcm")
+        _write(content, folder / f"{counts[folder]:06d}.dcm")
     tell(len(files), len(files), f"{counts.total()} written, {len(left_out)} left out")
     return Export(counts.total(), len(patients), tuple(left_out))
 
@@ -111,17 +116,15 @@ def _read(file: Path) -> FileDataset:
     Raises:
         SiteDataError: it may not, or can't be read.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd values are removed or kept tag by tag
-        try:
-            data = pydicom.dcmread(file)
-            reason = _why_not(data, file)
-        except InvalidDicomError as err:
-            raise SiteDataError("not a DICOM file", code="not-dicom") from err
-        except OSError as err:
-            raise SiteDataError(f"can't be read ({err.strerror})", code="unreadable") from err
-        except PYDICOM_ERRORS as err:
-            raise SiteDataError(f"damaged ({type(err).__name__})", code="truncated") from err
+    try:
+        data = pydicom.dcmread(file)
+        reason = _why_not(data, file)
+    except InvalidDicomError as err:
+        raise SiteDataError("not a DICOM file", code="not-dicom") from err
+    except OSError as err:
+        raise SiteDataError(f"can't be read ({err.strerror})", code="unreadable") from err
+    except PYDICOM_ERRORS as err:
+        raise _damaged(err) from err
     if reason is not None:
         raise SiteDataError(reason[1], code=reason[0])
     return data
@@ -130,8 +133,8 @@ def _read(file: Path) -> FileDataset:
 def _why_not(data: FileDataset, file: Path) -> tuple[str, str] | None:
     """Say with a code why a file is not exported; None where it is."""
     kind = str(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID", ""))
-    if "TransferSyntaxUID" not in data.file_meta:
-        return "missing-tags", "the file's meta header names no transfer syntax"
+    if str(data.file_meta.get("TransferSyntaxUID", "")) not in AllTransferSyntaxes:
+        return "missing-tags", "the file's meta header names no known transfer syntax"
     if kind not in EXPORTED_CLASSES:
         shown = str(data.get("Modality", "")) or "no modality"
         return "not-ct", f"not a CT image, SEG or RTSTRUCT ({shown})"
@@ -157,18 +160,35 @@ def _folder_of(copy: FileDataset, destination: Path) -> Path:
     """Name a folder by fake values alone: patient, shifted date, kind and series."""
     dates = (copy.get(name) for name in ("AcquisitionDate", "SeriesDate", "StudyDate"))
     day = next((str(date) for date in dates if date), "undated")
-    series = f"{str(copy.Modality).lower()}-{str(copy.get('SeriesInstanceUID', ''))[-8:]}"
+    series = (
+        f"{str(copy.get('Modality', 'file')).lower()}-{str(copy.get('SeriesInstanceUID', ''))[-8:]}"
+    )
     return destination / str(copy.PatientID) / day / series
 
 
-def _write(copy: FileDataset, path: Path) -> None:
+def _encoded(copy: FileDataset) -> bytes:
+    """Encode a copy as a DICOM file.
+
+    Raises:
+        SiteDataError: a value that was kept can't be written.
+    """
+    stream = io.BytesIO()
+    try:
+        copy.save_as(stream, enforce_file_format=True)
+    except PYDICOM_ERRORS as err:
+        raise _damaged(err) from err
+    return stream.getvalue()
+
+
+def _damaged(err: Exception) -> SiteDataError:
+    return SiteDataError(f"damaged ({type(err).__name__})", code="truncated")
+
+
+def _write(content: bytes, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values that were kept are written as they are
-            copy.save_as(path, enforce_file_format=True)
+        path.write_bytes(content)
     except OSError as err:
-        path.unlink(missing_ok=True)
         raise SiteDataError(
             f"{path}: can't be written ({err.strerror}); the export is not complete: make room, "
             "delete the folder and start again",

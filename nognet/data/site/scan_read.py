@@ -165,24 +165,23 @@ def read_for_scan(folder: Path, *, progress: Progress | None = None) -> FolderSc
     memo: dict[Hashable, Hashable] = {}
     for done, file in enumerate(files):
         tell(done, len(files), f"{len(groups)} series, {len(masks)} masks")
-        try:
-            data, offset = read_dataset(file)
-        except SiteDataError as err:
-            unread.append(_unread(file, err))
-            continue
-        who = _who(data, file, folder)
-        if text_of(data, "Modality").upper() in MASK_MODALITIES:
-            masks.append(read_mask_facts(data, file, who.patient))
-            continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values are judged tag by tag
-            headers = headers_of(data, offset, file)
-        entry = _Entry(_kept_once(memo, who), tuple(_compact(memo, h) for h in headers))
-        uid = headers[0].series_uid
-        groups[uid, "" if uid else str(file.parent)].append(entry)
+            warnings.simplefilter("ignore")  # they would print values of tags
+            found = _read_one(file, folder)
+        if isinstance(found, LeftAside):
+            unread.append(found)
+        elif isinstance(found, ScannedMask):
+            masks.append(found)
+        else:
+            headers = tuple(_compact(memo, header) for header in found.headers)
+            uid = headers[0].series_uid
+            entry = _Entry(_kept_once(memo, found.who), headers)
+            groups[uid, "" if uid else str(file.parent)].append(entry)
     tell(len(files), len(files), f"{len(groups)} series, {len(masks)} masks")
     masks = _with_series(masks, groups.values())
-    series, left_aside = _assemble(list(groups.values()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        series, left_aside = _assemble(list(groups.values()))
     return FolderScan(
         series=tuple(series),
         masks=tuple(masks),
@@ -190,6 +189,17 @@ def read_for_scan(folder: Path, *, progress: Progress | None = None) -> FolderSc
         files=len(files),
         dicom_files=len(files) - len(unread),
     )
+
+
+def _read_one(file: Path, root: Path) -> _Entry | ScannedMask | LeftAside:
+    try:
+        data, offset = read_dataset(file)
+        who = _who(data, file, root)
+        if text_of(data, "Modality").upper() in MASK_MODALITIES:
+            return read_mask_facts(data, file, who.patient)
+        return _Entry(who, tuple(headers_of(data, offset, file)))
+    except SiteDataError as err:
+        return _unread(file, err)
 
 
 def parse_date(text: str) -> dt.date | None:

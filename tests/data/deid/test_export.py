@@ -11,6 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
@@ -282,6 +284,21 @@ def test_a_name_in_a_comment_of_compressed_pixels_is_left_out(tmp_path: Path) ->
     assert [left.code for left in export.left_out] == ["text-in-pixels"]
 
 
+def test_text_under_the_vr_of_a_number_is_not_taken_for_one(tmp_path: Path) -> None:
+    [file] = write_series(
+        tmp_path / "in", np.zeros((1, 4, 4)), geometry((4, 4, 1), (1, 1, 1))
+    ).files
+    edit(file, SeriesDescription="GEHEIMNIS!", SliceThickness="1.5")
+    tag = b"\x08\x00\x3e\x10"
+    content = file.read_bytes()
+    assert tag + b"LO" in content
+    file.write_bytes(content.replace(tag + b"LO", tag + b"US"))
+    assert export_deidentified(tmp_path / "in", tmp_path / "out", KEY).written == 1
+    [copy] = files_of(tmp_path / "out")
+    assert b"GEHEIM" not in copy.read_bytes()
+    assert pydicom.dcmread(copy).SliceThickness == 1.5
+
+
 def test_a_patient_without_id_goes_by_the_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):
         for file in write_series(
@@ -304,6 +321,37 @@ def test_without_dicognito_the_command_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "dicognito.anonymizer", None)
     with pytest.raises(SiteDataError, match=re.escape("pip install 'nognet[deid]'")):
         Identities.of(KEY).anonymizer()
+
+
+@given(
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3), st.integers(0, 4)), max_size=8),
+    number=st.integers(0, 5),
+)
+@settings(max_examples=60)
+def test_damaged_files_are_left_out_or_exported_clean_and_never_raise(
+    cohort: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    cuts: list[tuple[float, bytes, int]],
+    number: int,
+) -> None:
+    """Bytes of the header are replaced, put in and cut out; scan reads the same files."""
+    files = files_of(cohort)
+    masks = [file for file in files if file.name in ("seg", "rt")]
+    content = bytearray([*masks, files[0], files[-1]][number % 6].read_bytes())
+    for place, new, removed in cuts:
+        at = 132 + int(place * min(len(content) - 132, 3000))
+        content[at : at + removed] = new
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "in").mkdir()
+    (folder / "in" / "x").write_bytes(content)
+    scan_folder(folder / "in")
+    export = export_deidentified(folder / "in", folder / "out", KEY)
+    assert export.written + len(export.left_out) == 1
+    written = b"".join(p.read_bytes() for p in files_of(folder / "out"))
+    assert not any(
+        word.encode() in written.lower() for word in ("klinik am", "kommentar", "geheimnis")
+    )
+    shutil.rmtree(folder)
 
 
 def test_check_makes_the_same_pairs_of_the_copies(cohort: Path, tmp_path: Path) -> None:
