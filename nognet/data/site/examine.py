@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import connection
 
 from nognet.config import SiteConfig
 from nognet.data.inspection import Inspected
@@ -166,11 +168,20 @@ def _await_all(futures: Sequence[Future[PatientResult]], tell: Progress) -> None
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and one thread to each worker."""
+    """Leave Ctrl-C to the parent, one thread to each worker, and end when the parent is killed."""
     import SimpleITK as sitk
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    """Wait until the parent is gone, or a killed run would go on to the end of its queue."""
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def _summary(result: PatientResult) -> str:

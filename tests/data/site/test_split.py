@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nognet.config import SplitConfig
 from nognet.data.site.split import assign_splits, quotas
-from nognet.types import SPLITS, STRATA, Stratum
+from nognet.types import SPLITS, STRATA, Split, Stratum
 
 strata_of = st.dictionaries(
     st.text("0123456789abcdef", min_size=4, max_size=8), st.sampled_from(STRATA), min_size=1
@@ -58,3 +58,47 @@ def test_another_seed_gives_another_split() -> None:
     strata: dict[str, Stratum] = {f"{i:04x}": "stable" for i in range(24)}
     found = [assign_splits(strata, SplitConfig(), seed=seed) for seed in range(5)]
     assert any(found[0] != other for other in found[1:])
+
+
+@given(strata_of, seeds)
+def test_every_stratum_is_spread_over_the_splits(strata: dict[str, Stratum], seed: int) -> None:
+    splits = assign_splits(strata, SplitConfig(), seed=seed)
+    shares = quotas(len(strata), SplitConfig())
+    for stratum in STRATA:
+        members = [patient for patient, found in strata.items() if found == stratum]
+        for split in SPLITS:
+            wanted = len(members) * shares[split] / len(strata)
+            assert abs(sum(splits[p] == split for p in members) - wanted) < 2.0
+
+
+@given(strata_of, seeds)
+def test_joining_one_by_one_moves_nobody_and_leaves_no_split_far_behind(
+    strata: dict[str, Stratum], seed: int
+) -> None:
+    known: dict[str, Split] = {}
+    for count in range(1, len(strata) + 1):
+        there = dict(list(strata.items())[:count])
+        splits = assign_splits(there, SplitConfig(), seed=seed, before=known)
+        assert {p: splits[p] for p in known} == known
+        known = splits
+    shares = quotas(len(strata), SplitConfig())
+    for split in SPLITS:  # the first few patients all train, and none is ever taken back
+        assert list(known.values()).count(split) >= min(shares[split], 1) or len(strata) < 5
+
+
+@given(strata_of, seeds, st.data())
+def test_who_leaves_and_comes_back_is_where_they_were(
+    strata: dict[str, Stratum], seed: int, data: st.DataObject
+) -> None:
+    everybody = assign_splits(strata, SplitConfig(), seed=seed)
+    stay = data.draw(st.sets(st.sampled_from(sorted(strata)), min_size=1))
+    fewer = assign_splits({p: strata[p] for p in stay}, SplitConfig(), seed=seed, before=everybody)
+    back = assign_splits(strata, SplitConfig(), seed=seed, before={**everybody, **fewer})
+    assert back == everybody
+
+
+@given(strata_of, seeds)
+def test_a_new_stratum_moves_nobody(strata: dict[str, Stratum], seed: int) -> None:
+    before = assign_splits(strata, SplitConfig(), seed=seed)
+    grown: dict[str, Stratum] = dict.fromkeys(strata, "growing")
+    assert assign_splits(grown, SplitConfig(), seed=seed, before=before) == before
