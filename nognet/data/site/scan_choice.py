@@ -20,11 +20,11 @@ from pathlib import Path
 
 from nognet.data.site.scan_masks import ScannedMask, Segment
 from nognet.data.site.scan_read import LeftAside, ScannedSeries, as_cell
+from nognet.data.site.studies import EVERY_NODULE
 
 DEFAULT_SEGMENTS = r"nodule|tumou?r|lesion|mass|gtv|neoplasm|finding"
 """Names of segments taken for nodules, in any case of letters."""
 ONLY_NODULE = "1"
-EVERY_NODULE = "*"
 DRAWN_ON, SAME_FRAME, NO_MASK = 0, 1, 2
 
 
