@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import cast
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from nognet.data.ct.dicom_file import (
     PixelElement,
@@ -32,6 +31,7 @@ from nognet.data.ct.tags import (
     texts_of,
 )
 from nognet.data.findings import Finding
+from nognet.errors import SiteDataError
 
 __all__ = [
     "CT_CLASSES",
@@ -295,10 +295,7 @@ def _is_lossy(syntax: str, flag: str) -> bool | None:
 
 def is_compressed(syntax: str) -> bool:
     """Tell whether pixels of a transfer syntax are encapsulated; unknown syntaxes count so."""
-    if syntax in NATIVE_SYNTAXES:
-        return False
-    uid = UID(syntax)
-    return not uid.is_transfer_syntax or uid.is_compressed
+    return syntax not in NATIVE_SYNTAXES
 
 
 def _faults(data: Dataset, sources: Sequence[Dataset], n_frames: int) -> Iterator[Finding]:

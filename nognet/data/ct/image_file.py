@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from nognet.data.ct.folder import list_files
 from nognet.data.ct.geometry_checks import plane_findings
 from nognet.data.ct.hounsfield import judge_values, whole_numbers
 from nognet.data.ct.limits import DEFAULT_MAX_VOXELS, check_voxels
+from nognet.data.ct.meta_image import check_meta_image
 from nognet.data.ct.nifti import NIFTI_SUFFIXES, count_not_finite, has_orientation
 from nognet.data.ct.pixels import Altered, clip_image, padding_findings
 from nognet.data.findings import Finding, refuse_if_any
@@ -89,6 +91,7 @@ def read_image_file(
 
 def _information(path: Path, max_voxels: int) -> sitk.ImageFileReader:
     """Read the header alone, and refuse what is too large or no volume before its values."""
+    check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -109,6 +112,8 @@ def _information(path: Path, max_voxels: int) -> sitk.ImageFileReader:
         )
     if min(size[:3]) < 2:
         raise GeometryError(f"{path}: {size} voxels are no volume", code="single-slice")
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        check_length(path, math.prod(size))
     return reader
 
 

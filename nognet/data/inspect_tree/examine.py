@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +25,11 @@ from nognet.data.ct.series import (
 )
 from nognet.data.findings import Finding, refuse_if_any, without_repeats
 from nognet.data.inspection import Inspected, nearest_plane
-from nognet.errors import SiteDataError
+from nognet.errors import NognetError, SiteDataError
 from nognet.types import Geometry
 
-DAMAGE = (OSError, RuntimeError, ValueError, ArithmeticError, MemoryError, LookupError, TypeError)
+DAMAGE = (OSError, RuntimeError, ValueError, ArithmeticError, MemoryError, LookupError, TypeError,
+          AttributeError, EOFError, struct.error, zlib.error)  # fmt: skip
 """What decoders of others raise on damaged files; each becomes a finding that names the class."""
 
 
@@ -210,7 +213,7 @@ def _candidates(contents: FolderContents, series_uid: str | None) -> list[Series
 
 def refusal(err: BaseException, place: Path) -> Finding:
     """Turn an error into a refusal; its message needn't name the place, for the row does."""
-    if isinstance(err, SiteDataError):
+    if isinstance(err, NognetError):
         return Finding(err.code, "refused", str(err).removeprefix(f"{place}: "))
     if isinstance(err, MemoryError):
         return Finding("too-large", "refused", "the image doesn't fit into memory")

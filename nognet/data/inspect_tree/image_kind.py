@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nognet.data.ct.limits import check_voxels
+from nognet.data.ct.meta_image import check_meta_image
 from nognet.errors import GeometryError, SiteDataError
 
 ImageKind = Literal["ct", "mask"]
@@ -48,6 +49,7 @@ def guess_kind(path: Path, *, max_voxels: int) -> ImageGuess:
         GeometryError: it is no 3D image of one value a voxel.
         SiteDataError: it can't be read, or claims too many voxels.
     """
+    check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

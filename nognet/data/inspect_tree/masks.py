@@ -11,13 +11,14 @@ import SimpleITK as sitk
 
 from nognet.config import PreparationConfig
 from nognet.data.findings import Finding, without_repeats
+from nognet.data.inspect_tree.examine import DAMAGE, refusal
 from nognet.data.inspect_tree.grouping import common
 from nognet.data.inspect_tree.walk import Found
 from nognet.data.inspection import Inspected
 from nognet.data.masks.inspect import examine_mask, referenced_series
 from nognet.data.masks.opening import open_mask
 from nognet.data.masks.source import MaskSource
-from nognet.errors import SiteDataError
+from nognet.errors import NognetError, SiteDataError
 
 NOT_CHECKED = "mask-other-series"
 GRID_TOLERANCE_MM = 0.01
@@ -71,9 +72,13 @@ def mask_row(mask: MaskFile, cts: Sequence[KnownCt], limits: PreparationConfig) 
         cts: All CTs below the path.
         limits: The site's limits.
     """
-    chosen = candidates(mask, cts, limits)
-    sources = [ct.source for ct in chosen if ct.source is not None]
-    row = examine_mask(mask.found.real, sources, limits=limits)
+    try:
+        chosen = candidates(mask, cts, limits)
+        sources = [ct.source for ct in chosen if ct.source is not None]
+        row = examine_mask(mask.found.real, sources, limits=limits)
+    except (NognetError, *DAMAGE) as err:
+        finding = refusal(err, mask.found.real)
+        return Inspected(mask.found.shown, "mask", mask.modality, findings=(finding,))
     findings = tuple(
         replace(f, message=f.message.removeprefix(f"{mask.found.real}: ")) for f in row.findings
     )
@@ -90,7 +95,10 @@ def is_at_home(mask: MaskFile, cts: Sequence[KnownCt]) -> bool:
     """Tell whether the CT of a mask is among these for certain, whatever else there is."""
     if mask.is_image:
         return bool(cts)
-    wanted = referenced_series(mask.found.real)
+    try:
+        wanted = referenced_series(mask.found.real)
+    except (NognetError, *DAMAGE):
+        return True  # no other CT would mend it
     return any(ct.row.series_uid in wanted for ct in cts if ct.row.series_uid)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from nognet.data.ct.meta_image import check_meta_image
+from nognet.data.ct.nifti import NIFTI_SUFFIXES, check_length
 from nognet.data.findings import Finding
 from nognet.data.masks.grey import greyness
 from nognet.data.masks.grid import Block, check_orthogonal, place_on
@@ -110,6 +112,7 @@ def open_label_image(path: Path, *, max_voxels: int) -> LabelImage:
 
 
 def _read(path: Path, max_voxels: int) -> sitk.Image:
+    check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -128,6 +131,8 @@ def _read(path: Path, max_voxels: int) -> sitk.Image:
             "a mask has 3 with 1; export it as one label map",
             code="mask-geometry",
         )
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        check_length(path, count)
     image: sitk.Image = reader.Execute()
     flat: sitk.Image = image if len(size) == 3 else image[:, :, :, 0]
     return flat
