@@ -17,7 +17,12 @@ from nognet.data.ct.geometry_checks import plane_findings
 from nognet.data.ct.hounsfield import judge_values, whole_numbers
 from nognet.data.ct.limits import DEFAULT_MAX_VOXELS, check_voxels
 from nognet.data.ct.meta_image import check_meta_image
-from nognet.data.ct.nifti import NIFTI_SUFFIXES, count_not_finite, has_orientation
+from nognet.data.ct.nifti import (
+    NIFTI_SUFFIXES,
+    check_length,
+    count_not_finite,
+    has_orientation,
+)
 from nognet.data.ct.pixels import Altered, clip_image, padding_findings
 from nognet.data.findings import Finding, refuse_if_any
 from nognet.data.sitk_bridge import geometry_of

@@ -1,7 +1,8 @@
-"""What ITK's reader of NIfTI hides: values that are not finite, and a missing orientation.
+"""What ITK's reader of NIfTI hides: values not finite or absent, and a missing orientation.
 
 ITK silently turns NaN into 0. 0 HU is water: a CT that marks what lies outside its field of view
 by NaN would be read as if the patient lay in water. So the stored values themselves are looked at.
+Likewise ITK fills up with 0 what is missing from a file that was cut short.
 """
 
 from __future__ import annotations
@@ -45,6 +46,43 @@ def count_not_finite(path: Path, n_values: int) -> int:
             return _count(file, kind, n_values)
     except (OSError, EOFError, zlib.error, ValueError, OverflowError) as err:
         raise SiteDataError(f"{path}: can't be read to its end", code="truncated") from err
+
+
+def check_length(path: Path, n_values: int) -> None:
+    """Refuse a file that ends before its `n_values` values do, which ITK would fill up with 0.
+
+    Raises:
+        SiteDataError: code ``truncated``.
+    """
+    try:
+        with _opened(path) as file:
+            head = file.read(540)
+            found = _layout(head)
+            if found is None:
+                return
+            order, (_, start, *_) = found
+            is_first = struct.unpack_from(order + "i", head)[0] == 348
+            bits = struct.unpack_from(order + "h", head, 72 if is_first else 14)[0]
+            needed = int(start) + n_values * bits // 8
+            enough = _unpacked_bytes(path, file, needed) >= needed
+    except (OSError, EOFError, zlib.error, ValueError, OverflowError) as err:
+        raise SiteDataError(f"{path}: can't be read to its end", code="truncated") from err
+    if not enough:
+        raise SiteDataError(f"{path}: the file ends before its image does", code="truncated")
+
+
+def _unpacked_bytes(path: Path, file: BinaryIO | gzip.GzipFile, wanted: int) -> int:
+    """Count the bytes up to `wanted`; a gzip of one member tells their number at its end."""
+    if not isinstance(file, gzip.GzipFile):
+        return path.stat().st_size
+    with path.open("rb") as packed:
+        packed.seek(-4, 2)
+        if struct.unpack("<I", packed.read(4))[0] == wanted % 2**32:
+            return wanted
+    seen = file.tell()
+    while seen < wanted and (raw := file.read(1 << 20)):
+        seen += len(raw)
+    return seen
 
 
 def has_orientation(path: Path) -> bool:

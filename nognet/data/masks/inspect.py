@@ -9,6 +9,7 @@ import numpy as np
 
 from nognet.config import PreparationConfig
 from nognet.data.ct.header import has_dicom_mark, read_dataset
+from nognet.data.ct.tags import text_of
 from nognet.data.findings import Finding, Severity
 from nognet.data.inspection import Inspected
 from nognet.data.masks.image_file import LabelImage, grey_error
@@ -34,7 +35,7 @@ def referenced_series(path: Path) -> tuple[str, ...]:
         data, _ = read_dataset(path)
     except (NognetError, OSError):
         return ()
-    modality = str(data.get("Modality", "") or "").strip()
+    modality = text_of(data, "Modality")
     if modality == "SEG":
         return referenced_by_seg(data)
     return open_structures(path, data).identity.referenced if modality == "RTSTRUCT" else ()
@@ -83,7 +84,7 @@ def examine_mask(
 def _modality(path: Path) -> str:
     """Name what a file that couldn't be opened claims to be."""
     try:
-        return str(read_dataset(path)[0].get("Modality", "") or "") if has_dicom_mark(path) else ""
+        return text_of(read_dataset(path)[0], "Modality") if has_dicom_mark(path) else ""
     except (NognetError, OSError):
         return ""
 

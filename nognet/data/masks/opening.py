@@ -7,6 +7,7 @@ from pathlib import Path
 from nognet.data.ct.header import read_dataset
 from nognet.data.ct.image import is_image_file
 from nognet.data.ct.series import list_files
+from nognet.data.ct.tags import text_of
 from nognet.data.masks.image_file import open_label_image
 from nognet.data.masks.rtstruct import open_structures
 from nognet.data.masks.seg import open_seg
@@ -28,10 +29,10 @@ def open_mask(path: Path, *, max_voxels: int) -> MaskFile:
     path = single_file(path)
     if is_image_file(path):
         return open_label_image(path, max_voxels=max_voxels)
-    data, offset = read_dataset(path)
-    modality = str(data.get("Modality", "") or "").strip()
+    data, _ = read_dataset(path)
+    modality = text_of(data, "Modality")
     if modality == "SEG":
-        return open_seg(path, data, offset, max_voxels=max_voxels)
+        return open_seg(path, data, max_voxels=max_voxels)
     if modality == "RTSTRUCT":
         return open_structures(path, data)
     raise SiteDataError(

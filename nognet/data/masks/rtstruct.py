@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from nognet.data.ct.tags import integer_of, sequence_of, text_of
 from nognet.data.findings import Finding
 from nognet.data.masks.gaps import Pieces, find_gaps
 from nognet.data.masks.grid import Block
@@ -100,9 +100,9 @@ class StructureSet:
         return contours, ()
 
     def _items(self, number: int) -> Iterator[Dataset]:
-        for drawn in _sequence(self.data, "ROIContourSequence"):
-            if _integer(drawn, "ReferencedROINumber") == number:
-                yield from _sequence(drawn, "ContourSequence")
+        for drawn in sequence_of(self.data, "ROIContourSequence"):
+            if integer_of(drawn, "ReferencedROINumber") == number:
+                yield from sequence_of(drawn, "ContourSequence")
 
 
 def open_structures(path: Path, data: Dataset) -> StructureSet:
@@ -110,12 +110,12 @@ def open_structures(path: Path, data: Dataset) -> StructureSet:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         names = {}
-        for item in _sequence(data, "StructureSetROISequence"):
-            number = _integer(item, "ROINumber")
+        for item in sequence_of(data, "StructureSetROISequence"):
+            number = integer_of(item, "ROINumber")
             if number is not None:
-                names[number] = str(item.get("ROIName", "") or "").strip()
+                names[number] = text_of(item, "ROIName")
         series, frame = _references(data)
-    own = str(data.get("SeriesInstanceUID", "") or "")
+    own = text_of(data, "SeriesInstanceUID")
     identity = Identity("RTSTRUCT", own, series, frame)
     return StructureSet(path, identity, names, data)
 
@@ -237,29 +237,13 @@ def _references(data: Dataset) -> tuple[tuple[str, ...], str]:
     """List the series referenced and the frame of reference of the positions."""
     series: list[str] = []
     frames: list[str] = []
-    for item in _sequence(data, "ReferencedFrameOfReferenceSequence"):
-        frames.append(str(item.get("FrameOfReferenceUID", "") or ""))
-        for study in _sequence(item, "RTReferencedStudySequence"):
-            referenced = _sequence(study, "RTReferencedSeriesSequence")
-            series += [str(ref.get("SeriesInstanceUID", "") or "") for ref in referenced]
-    rois = _sequence(data, "StructureSetROISequence")
-    frames += [str(item.get("ReferencedFrameOfReferenceUID", "") or "") for item in rois]
+    for item in sequence_of(data, "ReferencedFrameOfReferenceSequence"):
+        frames.append(text_of(item, "FrameOfReferenceUID"))
+        for study in sequence_of(item, "RTReferencedStudySequence"):
+            referenced = sequence_of(study, "RTReferencedSeriesSequence")
+            series += [text_of(ref, "SeriesInstanceUID") for ref in referenced]
+    rois = sequence_of(data, "StructureSetROISequence")
+    frames += [text_of(item, "ReferencedFrameOfReferenceUID") for item in rois]
     named = [frame for frame in dict.fromkeys(frames) if frame]
     frame = named[0] if len(named) == 1 else ""  # of several none can be told from
     return tuple(dict.fromkeys(uid for uid in series if uid)), frame
-
-
-def _sequence(data: Dataset, name: str) -> list[Dataset]:
-    """List the items of a sequence; a damaged one has none."""
-    try:
-        found: Any = data.get(name)
-        return [item for item in found or [] if isinstance(item, Dataset)]
-    except (ValueError, TypeError, AttributeError, NotImplementedError):
-        return []
-
-
-def _integer(data: Dataset, name: str) -> int | None:
-    try:
-        return int(data[name].value)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None

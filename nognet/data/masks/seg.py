@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from nognet.data.ct.header import SliceHeader, is_compressed, read_headers
+from nognet.data.ct.tags import integer_of, sequence_of, text_of
 from nognet.data.findings import Finding
 from nognet.data.masks.grid import Block, place_on
 from nognet.data.masks.source import Identity
@@ -139,13 +139,12 @@ class SegFile:
             )
 
 
-def open_seg(path: Path, data: Dataset, offset: int | None, *, max_voxels: int) -> SegFile:
+def open_seg(path: Path, data: Dataset, *, max_voxels: int) -> SegFile:
     """Open a DICOM SEG.
 
     Args:
         path: The file.
         data: Its data set without pixels.
-        offset: Where its pixels start; None where there are none.
         max_voxels: What it may claim at most.
 
     Raises:
@@ -154,12 +153,10 @@ def open_seg(path: Path, data: Dataset, offset: int | None, *, max_voxels: int) 
     """
     import highdicom as hd  # late: half a second that sites without SEG don't pay
 
-    if offset is None:
-        raise SiteDataError(f"{path}: there are no pixels in the file", code="no-pixels")
     headers = tuple(read_headers(path))
     declared = _declared_gap(data)
     n_slices = _check_size(path, headers, declared, max_voxels)
-    _check_length(path, data, offset, headers[0])
+    _check_length(path, data, headers[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -173,8 +170,8 @@ def open_seg(path: Path, data: Dataset, offset: int | None, *, max_voxels: int) 
                 f"{path}: not a usable DICOM SEG ({type(err).__name__})", code="truncated"
             ) from err
     names.pop(0, None)
-    frame = str(data.get("FrameOfReferenceUID", "") or "")
-    own = str(data.get("SeriesInstanceUID", "") or "")
+    frame = text_of(data, "FrameOfReferenceUID")
+    own = text_of(data, "SeriesInstanceUID")
     geometry = _own_geometry(headers, n_slices)
     identity = Identity("SEG", own, referenced_by_seg(data), frame, len(headers), geometry)
     return SegFile(path, identity, names, seg, headers, declared)
@@ -182,27 +179,28 @@ def open_seg(path: Path, data: Dataset, offset: int | None, *, max_voxels: int) 
 
 def referenced_by_seg(data: Dataset) -> tuple[str, ...]:
     """List the series that a SEG was drawn on."""
-    try:
-        items = list(data.get("ReferencedSeriesSequence") or [])
-        uids = [str(item.get("SeriesInstanceUID", "") or "") for item in items]
-    except _FAULTS:
-        return ()
+    items = sequence_of(data, "ReferencedSeriesSequence")
+    uids = [text_of(item, "SeriesInstanceUID") for item in items]
     return tuple(dict.fromkeys(uid for uid in uids if uid))
 
 
-def _check_length(path: Path, data: Dataset, offset: int, first: SliceHeader) -> None:
-    """Refuse a file that ends before its frames do; compressed ones tell it when decoded."""
-    syntax = first.pixels.syntax
-    if is_compressed(syntax) or syntax == DeflatedExplicitVRLittleEndian or first.matrix is None:
+def _check_length(path: Path, data: Dataset, first: SliceHeader) -> None:
+    """Refuse a file whose pixels are fewer or more than its frames; compressed ones tell it later.
+
+    With rows or columns too few, highdicom would read bits of one frame into the next.
+    """
+    element = first.pixels.element
+    if element is None:
+        raise SiteDataError(f"{path}: there are no pixels in the file", code="no-pixels")
+    if element.length is None or is_compressed(first.pixels.syntax) or first.matrix is None:
         return
-    try:
-        frames = int(data.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError, ArithmeticError):
-        frames = first.n_frames
-    needed = frames * first.matrix[0] * first.matrix[1] * first.pixels.bits[0] // 8
-    if path.stat().st_size - offset < needed:
+    frames = integer_of(data, "NumberOfFrames") or first.n_frames
+    needed = -(-frames * first.matrix[0] * first.matrix[1] * first.pixels.bits[0] // 8)
+    if min(element.length, element.available) < needed or element.length > needed + needed % 2:
         raise SiteDataError(
-            f"{path}: the file ends before its {frames} frames do", code="truncated"
+            f"{path}: {frames} frames need {needed} bytes, the file holds "
+            f"{min(element.length, element.available)}",
+            code="truncated",
         )
 
 
