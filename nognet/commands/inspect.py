@@ -38,12 +38,15 @@ def inspect(
     Rows are ok, warning, refused (prepare would refuse it too) or skipped (nothing to train on).
     Ends with exit code 4 where there is nothing at PATH (with --strict: or a row is refused).
     """
+    import SimpleITK as sitk
+
     from nognet.commands.inspect_table import as_table
     from nognet.commands.prepare import progress_to_stderr
     from nognet.config import PreparationConfig, load_site
     from nognet.data.inspect_tree import inspect as inspect_tree
     from nognet.errors import SiteDataError
 
+    sitk.ProcessObject.GlobalWarningDisplayOff()  # what matters of it is said in the rows
     limits = load_site(site).preparation if site else PreparationConfig()
     with progress_to_stderr("inspect", what="files") as progress:
         rows = inspect_tree(path, limits=limits, progress=progress)
