@@ -14,7 +14,7 @@ from nognet.console import emit, say
 if TYPE_CHECKING:
     from nognet.data.site.scan import Proposal
     from nognet.data.site.scan_choice import PatientProposal
-    from nognet.data.site.scan_read import LeftAside
+    from nognet.data.site.scan_values import LeftAside
 
 LEFT_ASIDE_SHOWN = 40
 

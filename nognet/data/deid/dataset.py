@@ -26,7 +26,7 @@ from nognet.data.ct.dicom_file import PYDICOM_ERRORS
 from nognet.data.ct.tags import sequence_of, text_of
 from nognet.data.deid import rules
 from nognet.data.site.pseudonym import Pseudonyms
-from nognet.data.site.scan_read import parse_date
+from nognet.data.site.scan_values import parse_date
 from nognet.errors import SiteDataError
 
 if TYPE_CHECKING:

@@ -24,13 +24,8 @@ from nognet.data.site.scan_choice import (
     propose_patient,
 )
 from nognet.data.site.scan_masks import ScannedMask
-from nognet.data.site.scan_read import (
-    FolderScan,
-    LeftAside,
-    Progress,
-    ScannedSeries,
-    read_for_scan,
-)
+from nognet.data.site.scan_read import Progress, read_for_scan
+from nognet.data.site.scan_values import FolderScan, LeftAside, ScannedSeries
 from nognet.data.site.studies import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from nognet.errors import SiteDataError
 from nognet.files import write_text_atomic

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nognet.data.site.scan_masks import ScannedMask, Segment
-from nognet.data.site.scan_read import LeftAside, ScannedSeries, as_cell
+from nognet.data.site.scan_values import LeftAside, ScannedSeries, as_cell
 from nognet.data.site.studies import EVERY_NODULE
 
 DEFAULT_SEGMENTS = r"nodule|tumou?r|lesion|mass|gtv|neoplasm|finding"

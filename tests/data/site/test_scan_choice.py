@@ -13,7 +13,7 @@ from nognet.data.findings import Finding
 from nognet.data.site.scan import Proposal, propose
 from nognet.data.site.scan_choice import DEFAULT_SEGMENTS
 from nognet.data.site.scan_masks import ScannedMask, Segment
-from nognet.data.site.scan_read import FolderScan, ScannedSeries, Who
+from nognet.data.site.scan_values import FolderScan, ScannedSeries, Who
 
 DAY_1, DAY_2, DAY_3 = dt.date(2020, 1, 5), dt.date(2021, 2, 6), dt.date(2022, 3, 7)
 
