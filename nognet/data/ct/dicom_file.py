@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import struct
 import warnings
@@ -19,12 +20,15 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from nognet.data.archive import archive_kind
 from nognet.errors import SiteDataError
 
-MAX_INFLATED_BYTES = 512 * 2**20
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+# its warnings quote the values of tags, patients' names among them; what matters we say ourselves
+
+MAX_INFLATED_BYTES = 256 * 2**20
 """A data set of the deflated syntax that inflates to more is refused."""
 DEFER_BYTES = 64 * 2**20
 """Values longer than this are left in the file until they are asked for."""
@@ -32,7 +36,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 EXPLICIT = b"1.2.840.10008.1.2.1".ljust(len(DEFLATED), b"\0")
 PYDICOM_ERRORS = (
-    ValueError,  # numbers, UIDs and character sets that are none (BytesLengthException too)
+    ValueError,  # numbers, UIDs and character sets that are none
+    BytesLengthException,  # a value whose length doesn't fit its VR
     TypeError,  # values of another kind than the tag's
     AttributeError,  # a sequence that is none
     LookupError,  # tags, VRs and encodings that don't exist
@@ -200,8 +205,10 @@ def _not_dicom(path: Path) -> SiteDataError:
     if kind:
         message = f"{path}: not a DICOM file but an archive ({kind}), left closed"
         return SiteDataError(message, code="not-dicom")
-    if head[132:136] == b"\x02\x00\x00\x00":
-        message = f"{path}: the mark of a DICOM file is damaged"
+    if not head:
+        return SiteDataError(f"{path}: an empty file", code="not-dicom")
+    if head[132:136] == b"\x02\x00\x00\x00" or not head[:128].strip(b"\0"):
+        message = f"{path}: a DICOM file without its mark: cut short or damaged"
         return SiteDataError(message, code="truncated")
     return SiteDataError(f"{path}: not a DICOM file", code="not-dicom")
 

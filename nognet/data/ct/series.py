@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -124,9 +124,23 @@ def choose_series(
     reports = sorted(map(examine_series, wanted), key=lambda report: _rank(report, prefer))
     best = reports[0]
     refuse_if_any([*damaged, *best.findings], _shown(path, reports))
-    if len(reports) == 1:
-        return best
-    return replace(best, findings=(*best.findings, _choice(reports, prefer)))
+    findings = [*best.findings, *_left_out(best, contents)]
+    if len(reports) > 1:
+        findings.append(_choice(reports, prefer))
+    return replace(best, findings=without_repeats(findings))
+
+
+def _left_out(best: SeriesReport, contents: FolderContents) -> Iterator[Finding]:
+    """Warn of what may have been a slice: empty files, and other images under the same UID."""
+    empty = sum(path.stat().st_size == 0 for path, _ in contents.left_aside if path.is_file())
+    if empty:
+        message = f"{empty} files here are empty: a copy that broke off?"
+        yield Finding("truncated", "warning", message)
+    for headers in contents.series.values():
+        reason = not_an_image_of_ct(headers[0])
+        if reason is not None and best.series_uid in {headers[0].series_uid} - {""}:
+            message = f"{len(headers)} images of this series were left aside: {reason.message}"
+            yield Finding(reason.code, "warning", message)
 
 
 def _rank(report: SeriesReport, prefer: Sequence[str]) -> tuple[object, ...]:
