@@ -6,6 +6,8 @@ some centimetres elsewhere is found.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -16,14 +18,20 @@ from nognet.types import Geometry, Volume
 
 COARSE_MM = 6.0
 TEMPLATE_RADIUS_MM = 60.0
+APART_VOX = 3
+"""Maxima closer than this many voxels are one."""
 MIN_OVERLAP = 0.5
 """A position counts when so much of the template lies in the field of view."""
 
 
-def coarse_offset_mm(
-    fixed: Volume, moving: Volume, centre_mm: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Find the shift ``(3,)`` that brings the fixed surroundings of a point onto the moving CT."""
+def coarse_offsets_mm(
+    fixed: Volume, moving: Volume, centre_mm: NDArray[np.float64], count: int
+) -> Iterator[NDArray[np.float64]]:
+    """Find shifts ``(3,)`` that bring the fixed surroundings of a point onto the moving CT.
+
+    The best one comes first. A patient who is turned may have the true one further behind: ribs
+    and the chest wall look alike at many places.
+    """
     half = min(TEMPLATE_RADIUS_MM, _extent_mm(fixed) / 2)
     n = int(2 * half / COARSE_MM) + 1
     grid = cube(centre_mm, n, COARSE_MM)
@@ -32,15 +40,18 @@ def coarse_offset_mm(
     whole = _cover(moving.geometry, COARSE_MM)
     searched = scaled(resample(_blurred(moving), whole, identity, fill=np.nan))
     score = _template_ncc(searched, template)
-    # score[k] belongs to the template's first voxel at searched voxel k - (n - 1)
-    found = whole.index_to_world(_peak_xyz(score) - (n - 1))
-    offset: NDArray[np.float64] = found - np.asarray(grid.origin_mm)
-    return offset
+    left = score.copy()
+    for _ in range(count):
+        peak = np.array(np.unravel_index(int(left.argmax()), left.shape))
+        # score[k] belongs to the template's first voxel at searched voxel k - (n - 1)
+        found = whole.index_to_world(_between_voxels_xyz(score, peak) - (n - 1))
+        yield found - np.asarray(grid.origin_mm)
+        around = tuple(slice(max(0, int(p) - APART_VOX), int(p) + APART_VOX + 1) for p in peak)
+        left[around] = -1.0
 
 
-def _peak_xyz(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the maximum, between voxels by a parabola along each axis."""
-    peak = np.array(np.unravel_index(int(score.argmax()), score.shape))
+def _between_voxels_xyz(score: NDArray[np.float64], peak: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Place a maximum between voxels by a parabola along each axis."""
     between = peak.astype(np.float64)
     for axis in range(3):
         step = np.eye(3, dtype=int)[axis]

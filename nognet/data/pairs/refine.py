@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import SimpleITK as sitk
 
+from nognet.data.pairs.least_squares import LinearMap
 from nognet.data.pairs.surroundings import Surroundings
 from nognet.errors import SiteDataError
 
@@ -16,10 +17,8 @@ MAX_STEPS = 40
 HISTOGRAM_BINS = 32
 
 
-def refine_rigid(
-    fixed: Surroundings, moving: Surroundings, start: sitk.Euler3DTransform
-) -> sitk.Euler3DTransform:
-    """Refine rotation and translation to about half a millimetre.
+def refine_rigid(fixed: Surroundings, moving: Surroundings, start: LinearMap) -> LinearMap:
+    """Refine rotation and translation, from a shift, to about half a millimetre.
 
     Raises:
         SiteDataError: the surroundings don't overlap (code ``registration``).
@@ -46,14 +45,15 @@ def refine_rigid(
     method.SetShrinkFactorsPerLevel([SHRINK])
     method.SetSmoothingSigmasPerLevel([SMOOTHING_VOX])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
-    found = sitk.Euler3DTransform(start)
+    found = sitk.Euler3DTransform()
+    found.SetCenter(start.centre_mm.tolist())
+    found.SetTranslation(start.shift_mm.tolist())
     method.SetInitialTransform(found, inPlace=True)
     try:
         method.Execute(fixed.image, moving.image)
     except RuntimeError as err:
         raise SiteDataError(
-            "registration failed: the surroundings of the nodule don't overlap at the two times; "
-            "check that both CTs are of one patient and show the nodule",
+            "registration failed: the surroundings of the nodule don't overlap here",
             code="registration",
         ) from err
-    return found
+    return LinearMap.of(found, start.centre_mm)

@@ -1,15 +1,16 @@
 """Bring the follow-up into the baseline's frame: rigid, then affine, local, blind to nodules.
 
-First a coarse search finds the shift (`coarse`). Then mutual information finds rotation and
-translation roughly (`refine`), and least squares on the lung and its rim fit an affine map, or a
-rigid one where that does as well (`least_squares`), with the nodules of both times masked out, or
-growth would be registered away. What is applied keeps volumes: of the affine map the common scale
-is taken out about the nodule's centre, so that a deeper breath is no growth. One thread and a fixed
-seed give the same bits each time.
+First a coarse search finds the likeliest shifts (`coarse`). From each, until one is beyond doubt,
+mutual information finds rotation and translation roughly (`refine`), and least squares on the lung
+and its rim fit an affine map, or a rigid one where that does as well (`least_squares`), with the
+nodules of both times masked out, or growth would be registered away. What is applied keeps volumes:
+of the affine map the common scale is taken out about the nodule's centre, so that a deeper breath
+is no growth. One thread and a fixed seed give the same bits each time.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from nognet.config import RegistrationConfig
 from nognet.data.pairs.agreement import Agreement, agreement
-from nognet.data.pairs.coarse import coarse_offset_mm
+from nognet.data.pairs.coarse import coarse_offsets_mm
 from nognet.data.pairs.least_squares import LinearMap, fit_affine, fit_rigid
 from nognet.data.pairs.refine import refine_rigid
 from nognet.data.pairs.roi import map_points, nodule_centre_mm
@@ -40,6 +41,9 @@ __all__ = ["CtWithNodule", "Kind", "Registration", "register"]
 Kind = Literal["identity", "rigid", "affine"]
 Matrix = NDArray[np.float64]
 
+STARTS = 6
+SURE_NCC = 0.85
+"""Agreement beyond doubt, no further start is tried. Wrong alignments reach 0.7 at most."""
 MOVING_REACH = 1.2
 MOVING_MARGIN_MM = 15.0
 """So much more of the follow-up is cut than of the baseline, for it may turn and stretch."""
@@ -49,7 +53,7 @@ MIN_GAIN = 0.02
 """An affine map has to leave so much less unexplained (1 - ncc) than the rigid one."""
 RIGID_SHARE = 0.6
 """The rigid fit looks at a ball of this part of the region: rigid holds only near the nodule."""
-RIGID_NCC_LOSS = 0.02
+RIGID_NCC_LOSS = 0.05
 """A fit near the nodule may explain so much less of the whole region."""
 
 
@@ -60,7 +64,8 @@ class Registration:
     Attributes:
         matrix: ``(3, 3)``, row by row; its determinant is 1.
         translation_mm: ``p_follow_up = matrix @ p_baseline + translation``.
-        ncc: Normalised cross-correlation of the two CTs around the nodule, without any nodule.
+        ncc: Normalised cross-correlation of the two lungs' detail around the nodule, without any
+            nodule (see `Agreement`).
         nodule_displacement_mm: Distance of the two nodules' centres in the baseline's frame.
         shift_mm: How far the nodule's neighbourhood was moved.
         rotation_degrees: Angle of the rotation (of the affine map's polar decomposition).
@@ -117,26 +122,38 @@ def register(
     Raises:
         SiteDataError: the result is not to be trusted (code ``registration``).
     """
-    centre = baseline.centre_mm
-    half_mm = baseline.reach_mm + config.region_margin_mm
     with single_thread():
-        fixed = surroundings(baseline, centre, half_mm)
-        offset = (
-            coarse_offset_mm(baseline.ct, follow_up.ct, centre) if config.enabled else 0 * centre
-        )
-        reach_mm = half_mm * MOVING_REACH + MOVING_MARGIN_MM
-        moving = surroundings(follow_up, centre + offset, reach_mm)
-        start = sitk.Euler3DTransform()
-        start.SetCenter(centre.tolist())
-        start.SetTranslation(offset.tolist())
-        if config.enabled:
-            found = _refined(fixed, moving, start, affine=config.transform == "affine")
-        else:
-            still = LinearMap(np.eye(3), np.zeros(3), centre)
-            found = _Found(still, agreement(start, fixed, moving), "identity")
+        found = _search(baseline, follow_up, config)
     result = _measured(found, baseline, follow_up)
     _refuse_if_poor(result, config)
     return result
+
+
+def _search(baseline: CtWithNodule, follow_up: CtWithNodule, config: RegistrationConfig) -> _Found:
+    """Try the likeliest shifts one after the other until one is beyond doubt."""
+    centre = baseline.centre_mm
+    half_mm = baseline.reach_mm + config.region_margin_mm
+    reach_mm = half_mm * MOVING_REACH + MOVING_MARGIN_MM
+    fixed = surroundings(baseline, centre, half_mm)
+    still = LinearMap(np.eye(3), np.zeros(3), centre)
+    if not config.enabled:
+        moving = surroundings(follow_up, centre, reach_mm)
+        return _Found(still, agreement(still.transform(), fixed, moving), "identity")
+    tried: list[_Found] = []
+    for offset in coarse_offsets_mm(baseline.ct, follow_up.ct, centre, STARTS):
+        moving = surroundings(follow_up, centre + offset, reach_mm)
+        start = replace(still, shift_mm=offset)
+        with contextlib.suppress(SiteDataError):
+            tried.append(_refined(fixed, moving, start, affine=config.transform == "affine"))
+            if tried[-1].agreement.ncc >= SURE_NCC:
+                break
+    if not tried:
+        raise SiteDataError(
+            "registration failed: the surroundings of the nodule don't overlap at the two times; "
+            "check that both CTs are of one patient and show the nodule",
+            code="registration",
+        )
+    return max(tried, key=lambda found: found.agreement.ncc)
 
 
 @dataclass(frozen=True)
@@ -149,11 +166,10 @@ class _Found:
 
 
 def _refined(
-    fixed: Surroundings, moving: Surroundings, start: sitk.Euler3DTransform, *, affine: bool
+    fixed: Surroundings, moving: Surroundings, start: LinearMap, *, affine: bool
 ) -> _Found:
     """Refine rigidly, then by an affine map where that is sane and explains more."""
-    centre = np.array(start.GetCenter())
-    begin = LinearMap.of(refine_rigid(fixed, moving, start), centre)
+    begin = refine_rigid(fixed, moving, start)
     before = agreement(begin.transform(), fixed, moving)
     lung = lung_of(fixed)
     if affine:
