@@ -79,7 +79,7 @@ class Inspected:
             "spacing_mm": [round(v, 6) for v in self.spacing_mm] if self.spacing_mm else None,
             "orientation": self.orientation,
             "kernel": self.kernel,
-            "hu_range": list(self.hu_range) if self.hu_range else None,
+            "hu_range": [round(hu, 3) for hu in self.hu_range] if self.hu_range else None,
             "status": self.status,
             "code": " ".join(self.codes),
             "codes": list(self.codes),
