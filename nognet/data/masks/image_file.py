@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from nognet.data.ct.meta_image import check_meta_image
-from nognet.data.ct.meta_image import check_meta_image
 from nognet.data.ct.nifti import NIFTI_SUFFIXES, check_length
 from nognet.data.findings import Finding
 from nognet.data.masks.grey import greyness
@@ -113,7 +112,6 @@ def open_label_image(path: Path, *, max_voxels: int) -> LabelImage:
 
 
 def _read(path: Path, max_voxels: int) -> sitk.Image:
-    check_meta_image(path)
     check_meta_image(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,10 +36,12 @@ def referenced_series(path: Path) -> tuple[str, ...]:
         data, _ = read_dataset(path)
     except (NognetError, OSError):
         return ()
-    modality = text_of(data, "Modality")
-    if modality == "SEG":
-        return referenced_by_seg(data)
-    return open_structures(path, data).identity.referenced if modality == "RTSTRUCT" else ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
+        modality = text_of(data, "Modality")
+        if modality == "SEG":
+            return referenced_by_seg(data)
+        return open_structures(path, data).identity.referenced if modality == "RTSTRUCT" else ()
 
 
 def examine_mask(
@@ -83,10 +86,12 @@ def examine_mask(
 
 def _modality(path: Path) -> str:
     """Name what a file that couldn't be opened claims to be."""
-    try:
-        return text_of(read_dataset(path)[0], "Modality") if has_dicom_mark(path) else ""
-    except (NognetError, OSError):
-        return ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return text_of(read_dataset(path)[0], "Modality") if has_dicom_mark(path) else ""
+        except (NognetError, OSError):
+            return ""
 
 
 def _refusal(err: NognetError, severity: Severity = "refused") -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from nognet.data.ct.header import read_dataset
@@ -30,11 +31,13 @@ def open_mask(path: Path, *, max_voxels: int) -> MaskFile:
     if is_image_file(path):
         return open_label_image(path, max_voxels=max_voxels)
     data, _ = read_dataset(path)
-    modality = text_of(data, "Modality")
-    if modality == "SEG":
-        return open_seg(path, data, max_voxels=max_voxels)
-    if modality == "RTSTRUCT":
-        return open_structures(path, data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
+        modality = text_of(data, "Modality")
+        if modality == "SEG":
+            return open_seg(path, data, max_voxels=max_voxels)
+        if modality == "RTSTRUCT":
+            return open_structures(path, data)
     raise SiteDataError(
         f"{path}: modality '{modality}' is no mask; expected DICOM SEG, RTSTRUCT, NIfTI, NRRD or "
         "MHA",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from nognet.data.ct.dicom_file import PYDICOM_ERRORS
 from nognet.data.ct.tags import integer_of, sequence_of, text_of
 from nognet.data.findings import Finding
 from nognet.data.masks.gaps import Pieces, find_gaps
@@ -65,7 +66,9 @@ class StructureSet:
             SiteDataError: there is none, it is damaged, or it encloses no voxel.
         """
         where = f"{self.path}: '{self.names[number]}'"
-        contours, findings = self._contours(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values are judged by us
+            contours, findings = self._contours(number)
         try:
             block, crossing = fill(contours, grid)
         except GeometryError as err:
@@ -82,7 +85,7 @@ class StructureSet:
         kinds: Counter[str] = Counter()
         contours = []
         for item in self._items(number):
-            kind = str(item.get("ContourGeometricType", "") or "CLOSED_PLANAR").strip().upper()
+            kind = text_of(item, "ContourGeometricType").upper() or "CLOSED_PLANAR"
             kinds[kind] += 1
             if kind in _CLOSED:
                 points = _points(item, where)
@@ -107,14 +110,12 @@ class StructureSet:
 
 def open_structures(path: Path, data: Dataset) -> StructureSet:
     """Read which structures an RTSTRUCT holds and what they were drawn on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        names = {}
-        for item in sequence_of(data, "StructureSetROISequence"):
-            number = integer_of(item, "ROINumber")
-            if number is not None:
-                names[number] = text_of(item, "ROIName")
-        series, frame = _references(data)
+    names = {}
+    for item in sequence_of(data, "StructureSetROISequence"):
+        number = integer_of(item, "ROINumber")
+        if number is not None:
+            names[number] = text_of(item, "ROIName")
+    series, frame = _references(data)
     own = text_of(data, "SeriesInstanceUID")
     identity = Identity("RTSTRUCT", own, series, frame)
     return StructureSet(path, identity, names, data)
@@ -217,12 +218,10 @@ def _check_undrawn(slices: Sequence[int], boxes: NDArray[np.float64], spacing_mm
 
 def _points(contour: Dataset, where: str) -> NDArray[np.float64]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            points = np.array([float(v) for v in contour.ContourData]).reshape(-1, 3)
-            declared = contour.get("NumberOfContourPoints")
-            count = len(points) if declared in (None, "") else int(declared)
-    except (AttributeError, TypeError, ValueError, OverflowError) as err:
+        points = np.array([float(v) for v in contour.ContourData]).reshape(-1, 3)
+        declared = contour.get("NumberOfContourPoints")
+        count = len(points) if declared in (None, "") else int(declared)
+    except (*PYDICOM_ERRORS, OSError) as err:
         raise SiteDataError(f"{where}: a contour's points are damaged", code="truncated") from err
     if count != len(points) or not (np.abs(points) < 1e6).all():
         raise SiteDataError(

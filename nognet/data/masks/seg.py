@@ -157,24 +157,41 @@ def open_seg(path: Path, data: Dataset, *, max_voxels: int) -> SegFile:
     declared = _declared_gap(data)
     n_slices = _check_size(path, headers, declared, max_voxels)
     _check_length(path, data, headers[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            seg = hd.seg.segread(path)
-            names = {
-                int(s.SegmentNumber): str(s.get("SegmentLabel", "")).strip()
-                for s in seg.SegmentSequence
-            }
-        except _FAULTS as err:
-            raise SiteDataError(
-                f"{path}: not a usable DICOM SEG ({type(err).__name__})", code="truncated"
-            ) from err
+    try:
+        seg = hd.seg.segread(path)
+        names = {
+            int(s.SegmentNumber): str(s.get("SegmentLabel", "")).strip()
+            for s in seg.SegmentSequence
+        }
+    except _FAULTS as err:
+        raise SiteDataError(
+            f"{path}: not a usable DICOM SEG ({type(err).__name__})", code="truncated"
+        ) from err
     names.pop(0, None)
+    _check_frames_named(path, data, names)
     frame = text_of(data, "FrameOfReferenceUID")
     own = text_of(data, "SeriesInstanceUID")
     geometry = _own_geometry(headers, n_slices)
     identity = Identity("SEG", own, referenced_by_seg(data), frame, len(headers), geometry)
     return SegFile(path, identity, names, seg, headers, declared)
+
+
+def _check_frames_named(path: Path, data: Dataset, names: Mapping[int, str]) -> None:
+    """Refuse frames that belong to no segment: one would be smaller than it was drawn."""
+    if text_of(data, "SegmentationType") == "LABELMAP":
+        return
+    shared = sequence_of(data, "SharedFunctionalGroupsSequence")
+    lost = 0
+    for frame in sequence_of(data, "PerFrameFunctionalGroupsSequence"):
+        named = [sequence_of(group, "SegmentIdentificationSequence") for group in (frame, *shared)]
+        items = next((item for item in named if item), [])
+        lost += not items or integer_of(items[0], "ReferencedSegmentNumber") not in names
+    if lost:
+        raise GeometryError(
+            f"{path}: {lost} frames belong to no segment: volume incomplete; export the "
+            "segmentation again",
+            code="mask-incomplete",
+        )
 
 
 def referenced_by_seg(data: Dataset) -> tuple[str, ...]:
