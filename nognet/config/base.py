@@ -70,7 +70,13 @@ class PrivacyConfig(ConfigModel):
 
 
 def resolve_path(base: Path, path: Path) -> Path:
-    """Make a path of a YAML file absolute: relative ones start at the file's folder."""
+    """Make a path of a YAML file absolute: relative ones start at the file's folder.
+
+    Raises:
+        ValueError: no path can be like that.
+    """
+    if "\0" in str(path):
+        raise ValueError("a path can't hold a NUL character")
     return path if path.is_absolute() else (base / path).resolve()
 
 

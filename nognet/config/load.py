@@ -18,6 +18,10 @@ from nognet.errors import ConfigError
 ModelT = TypeVar("ModelT", StudyConfig, SiteConfig)
 
 
+_NOT_A_VALUE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
+"""What PyYAML lets through from dates, numbers and tags that it can't make a value of."""
+
+
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's safe loader, but a key given twice is an error and not silently the last."""
 
@@ -73,6 +77,8 @@ def _load(path: Path, model: type[ModelT]) -> ModelT:
         return model.model_validate(model.with_paths_from(path.resolve().parent, values))
     except ValidationError as err:
         raise ConfigError(_message(str(path), model, err)) from err
+    except (OSError, ValueError) as err:
+        raise ConfigError(f"{path}: one of its paths can't be used ({err})") from err
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
@@ -89,6 +95,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(err, "problem", None) or "not YAML"
         raise ConfigError(f"{path}:{where} {problem}") from err
+    except RecursionError as err:
+        raise ConfigError(f"{path}: lists or keys are nested too deeply") from err
+    except _NOT_A_VALUE as err:
+        raise ConfigError(
+            f"{path}: a date, number or tag in it is none ({err}); put text into quotes"
+        ) from err
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__}, expected 'key: value' lines")
     return {str(key): value for key, value in values.items()}
