@@ -30,8 +30,8 @@ _OTHER_THAN_REFUSED: dict[str, tuple[Severity, ...]] = {
         ),
         ("refused", "warning"),
     ),
-    **dict.fromkeys(("not-ct", "not-dicom", "truncated", "unreadable", "no-series"),
-                    ("refused", "skipped")),
+    **dict.fromkeys(("not-ct", "not-dicom", "unreadable", "no-series"), ("refused", "skipped")),
+    "truncated": ("refused", "warning", "skipped"),
 }  # fmt: skip
 _MEANINGS = CODES | PAIR_CODES
 _MASKS = tuple(code for code in CODES if code.startswith("mask-"))
@@ -50,7 +50,7 @@ stable: scripts may rely on them. Written by `make docs` from the code (`nognet 
 - **warning**: is used; somebody should look.
 - **skipped**: rightly left aside, such as a scout image in the same export.
 
-Where two are given, the message says which and why. A row may have several codes.
+Where several are given, the message says which and why. A row may have several codes.
 """
 
 
