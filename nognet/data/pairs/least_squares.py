@@ -10,7 +10,7 @@ stretches by one or two percent where nothing is stretched (docs/decisions/0006)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,8 @@ from nognet.types import Geometry
 Array = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
-STRIDES = (2, 1)
-"""Of the surroundings' voxels every second one an axis first, then all."""
-MAX_STEPS = (8, 3)
+STAGES = ((2, 12), (1, 4))
+"""Every how many-th voxel an axis is looked at, and the most steps: a few voxels, then all."""
 STILL_MM = 0.02
 """A step that moves the region's edge by less ends the search."""
 MIN_SAMPLES = 500
@@ -70,14 +69,24 @@ class LinearMap:
         return LinearMap(self.matrix + change[:, :3], self.shift_mm + change[:, 3], self.centre_mm)
 
 
-def fit_rigid(fixed: Surroundings, moving: Surroundings, start: LinearMap) -> LinearMap:
-    """Fit rotation and shift; gives the start back where there is too little to hold on to."""
+def fit_rigid(
+    fixed: Surroundings, moving: Surroundings, start: LinearMap, *, fine: bool = True
+) -> LinearMap:
+    """Fit rotation and shift; gives the start back where there is too little to hold on to.
+
+    Args:
+        fixed: The baseline's surroundings.
+        moving: The follow-up's.
+        start: Not more than some millimetres off.
+        fine: To the last, on all voxels; else an eighth of them has to do.
+    """
 
     def slopes(gradient: Array, arm: Array, at: LinearMap) -> Array:
         turned = arm @ at.matrix.T.astype(np.float32)
         return np.concatenate([np.cross(turned, gradient), gradient], axis=1)
 
-    return _fit(fixed, moving, start, slopes, LinearMap.moved_rigidly)
+    stages = STAGES if fine else STAGES[:1]
+    return _fit(fixed, moving, start, _Model(slopes, LinearMap.moved_rigidly), stages)
 
 
 def fit_affine(fixed: Surroundings, moving: Surroundings, start: LinearMap) -> LinearMap:
@@ -90,27 +99,35 @@ def fit_affine(fixed: Surroundings, moving: Surroundings, start: LinearMap) -> L
         result: Array = (gradient[:, :, None] * levers[:, None, :]).reshape(len(arm), 12)
         return result
 
-    return _fit(fixed, moving, start, slopes, LinearMap.moved_linearly)
+    return _fit(fixed, moving, start, _Model(slopes, LinearMap.moved_linearly), STAGES)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What may change: ``(N, K)`` derivatives of the values, and the map after a step ``(K,)``."""
+
+    slopes: Callable[[Array, Array, LinearMap], Array]
+    moved: Callable[[LinearMap, Matrix], LinearMap]
 
 
 def _fit(
     fixed: Surroundings,
     moving: Surroundings,
     start: LinearMap,
-    slopes: Callable[[Array, Array, LinearMap], Array],
-    moved: Callable[[LinearMap, Matrix], LinearMap],
+    model: _Model,
+    stages: Sequence[tuple[int, int]],
 ) -> LinearMap:
-    """Step until still; `slopes` gives ``(N, K)`` derivatives, `moved` takes ``(K,)`` a step."""
+    """Step until still, stage by stage."""
     searched = _with_gradient(moving)
     best = start
-    for stride, steps in zip(STRIDES, MAX_STEPS, strict=True):
+    for stride, steps in stages:
         samples = _Samples.of(fixed, start.centre_mm, stride)
         for _ in range(steps):
-            system = _normal_equations(samples, searched, best, slopes)
+            system = _normal_equations(samples, searched, best, model.slopes)
             if system is None:
                 return start
             step: Matrix = np.linalg.solve(*system).astype(np.float64)
-            new = moved(best, step)
+            new = model.moved(best, step)
             travel = _travel_mm(best, new, samples.radius_mm)
             best = new
             if travel < STILL_MM:

@@ -169,20 +169,37 @@ def _refined(
     fixed: Surroundings, moving: Surroundings, start: LinearMap, *, affine: bool
 ) -> _Found:
     """Refine rigidly, then by an affine map where that is sane and explains more."""
+    lung = lung_of(fixed)
     begin = refine_rigid(fixed, moving, start)
     before = agreement(begin.transform(), fixed, moving)
-    lung = lung_of(fixed)
     if affine:
-        stretched = fit_affine(lung, moving, begin)
-        after = agreement(stretched.transform(), fixed, moving)
-        if _is_sane(stretched) and 1 - after.ncc <= (1 - MIN_GAIN) * (1 - before.ncc):
-            return _Found(stretched, after, "affine")
+        stretched = _stretched(lung, fixed, moving, begin)
+        if stretched is None or stretched.agreement.ncc < SURE_NCC:  # not quite near enough?
+            nearer = fit_rigid(lung, moving, begin, fine=False)
+            stretched = _better(stretched, _stretched(lung, fixed, moving, nearer))
+        if stretched and 1 - stretched.agreement.ncc <= (1 - MIN_GAIN) * (1 - before.ncc):
+            return stretched
     half_mm = fixed.image.GetSize()[0] * FINE_MM / 2
     rigid = fit_rigid(ball_of(lung, RIGID_SHARE * half_mm), moving, begin)
     after = agreement(rigid.transform(), fixed, moving)
     if after.ncc < before.ncc - RIGID_NCC_LOSS:
         return _Found(begin, before, "rigid")
     return _Found(rigid, after, "rigid")
+
+
+def _stretched(
+    lung: Surroundings, fixed: Surroundings, moving: Surroundings, begin: LinearMap
+) -> _Found | None:
+    """Fit an affine map; None where it is no breath."""
+    found = fit_affine(lung, moving, begin)
+    if not _is_sane(found):
+        return None
+    return _Found(found, agreement(found.transform(), fixed, moving), "affine")
+
+
+def _better(one: _Found | None, other: _Found | None) -> _Found | None:
+    given = [found for found in (one, other) if found is not None]
+    return max(given, key=lambda found: found.agreement.ncc, default=None)
 
 
 def _is_sane(found: LinearMap) -> bool:
