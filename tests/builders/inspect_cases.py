@@ -102,6 +102,18 @@ def mixed_export(folder: Path) -> None:
         edit(folder / name, SOPInstanceUID=generate_uid(), **tags)
 
 
+def mixed_series(folder: Path) -> None:
+    """As above, but all in one folder: whoever reads that folder is told of what is left out."""
+    mixed_export(folder)
+    (folder / "scout").rename(folder / "ct" / "scout")
+    (folder / "dose").rename(folder / "ct" / "dose")
+    (folder / "capture").unlink()
+
+
+def copy_that_broke_off(folder: Path) -> None:
+    (series(folder).folder / "008").write_bytes(b"")
+
+
 def empty_uids(folder: Path) -> None:
     for file in series(folder).files:
         edit(file, SOPInstanceUID="", SOPClassUID="")
@@ -333,6 +345,11 @@ CASES = [
     Case("mixed export", mixed_export, {
         "ct": OK, "scout": aside("image", "localizer"), "dose": aside("image", "not-ct"),
         "capture": aside("image", "not-ct")}),
+    Case("mixed series", mixed_series, {
+        "ct": ct("warning", "localizer", "not-ct"), "ct/scout": aside("image", "localizer"),
+        "ct/dose": aside("image", "not-ct")}),
+    Case("copy that broke off", copy_that_broke_off, {
+        "ct": ct("warning", "truncated"), "ct/008": aside("file", "not-dicom")}),
     Case("empty UIDs", empty_uids, {"ct": ct("warning", "empty-uids")}),
     Case("duplicates", duplicates, {"ct": ct("refused", "duplicate-position")}),
     Case("eight bit", eight_bit, {"ct": ct("refused", "eight-bit")}),

@@ -28,6 +28,7 @@ __all__ = [
     "choose_series",
     "examine_series",
     "group_headers",
+    "left_out_findings",
     "list_files",
     "not_an_image_of_ct",
     "read_folder",
@@ -124,13 +125,13 @@ def choose_series(
     reports = sorted(map(examine_series, wanted), key=lambda report: _rank(report, prefer))
     best = reports[0]
     refuse_if_any([*damaged, *best.findings], _shown(path, reports))
-    findings = [*best.findings, *_left_out(best, contents)]
+    findings = [*best.findings, *left_out_findings(best, contents)]
     if len(reports) > 1:
         findings.append(_choice(reports, prefer))
     return replace(best, findings=without_repeats(findings))
 
 
-def _left_out(best: SeriesReport, contents: FolderContents) -> Iterator[Finding]:
+def left_out_findings(best: SeriesReport, contents: FolderContents) -> Iterator[Finding]:
     """Warn of what may have been a slice: empty files, and other images under the same UID."""
     empty = sum(path.stat().st_size == 0 for path, _ in contents.left_aside if path.is_file())
     if empty:

@@ -52,14 +52,16 @@ class Sorted:
         groups: CT series.
         masks: DICOM SEG and RTSTRUCT, with their modality.
         images: NIfTI, NRRD and MHA: CT or mask.
-        damaged: Files that may have held a slice of any series beside them, with the reason.
+        unread: Files that are no DICOM, with the reason; refused where one may have held a slice.
+        aside: Headers of the images that are no slices.
         rows: Rows of all others.
     """
 
     groups: tuple[Group, ...]
     masks: tuple[tuple[Found, str], ...]
     images: tuple[Found, ...]
-    damaged: tuple[tuple[Found, Finding], ...]
+    unread: tuple[tuple[Found, Finding], ...]
+    aside: tuple[tuple[Found, SliceHeader], ...]
     rows: tuple[Inspected, ...]
 
 
@@ -69,7 +71,7 @@ def sort_files(files: Sequence[Found], tell: Tell) -> Sorted:
     belonging = _parts_of_images(images)
     headers: list[tuple[Found, SliceHeader]] = []
     masks: list[tuple[Found, str]] = []
-    damaged: list[tuple[Found, Finding]] = []
+    unread: list[tuple[Found, Finding]] = []
     rows: list[Inspected] = []
     known = {found.real for found in images}
     for found in files:
@@ -81,7 +83,7 @@ def sort_files(files: Sequence[Found], tell: Tell) -> Sorted:
         except SiteDataError as err:
             row = _left_aside(found, err, belonging)
             rows.append(row)
-            damaged += [(found, f) for f in row.findings if f.severity == "refused"]
+            unread += [(found, finding) for finding in row.findings]
             continue
         mask = _mask_modality(read[0])
         if mask:
@@ -94,7 +96,8 @@ def sort_files(files: Sequence[Found], tell: Tell) -> Sorted:
         groups=tuple(_groups(slices)),
         masks=tuple(masks),
         images=tuple(images),
-        damaged=tuple(damaged),
+        unread=tuple(unread),
+        aside=tuple(others),
         rows=(*rows, *_other_rows(others)),
     )
 

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nognet.config import PreparationConfig
-from nognet.data.ct.series import examine_series
+from nognet.data.ct.series import (
+    FolderContents,
+    examine_series,
+    group_headers,
+    left_out_findings,
+)
 from nognet.data.findings import without_repeats
 from nognet.data.inspect_tree.examine import (
     DAMAGE,
@@ -73,17 +78,27 @@ def look_into(files: Sequence[Found], limits: PreparationConfig, tell: Progress)
     return Part((*rows, *(ct.row for ct in cts)), tuple(cts), tuple(masks))
 
 
-def _examine_group(group: Group, beside: Sorted, limits: PreparationConfig) -> KnownCt:
-    """Examine a series as `examine_ct` does: a file cut short beside it may be one of its own."""
+def _examine_group(group: Group, among: Sorted, limits: PreparationConfig) -> KnownCt:
+    """Examine a series as `examine_ct` does at its path: what lies beside it may be a slice too."""
     report = examine_series(group.slices)
-    short = tuple(
+    unread = [(file, finding) for file, finding in among.unread if _is_below(file, group.inner)]
+    aside = [header for file, header in among.aside if _is_below(file, group.inner)]
+    damaged = (
         replace(finding, message=f"{file.inner[-1]}: {finding.message}")
-        for file, finding in beside.damaged
-        if file.inner[: len(group.inner)] == group.inner
+        for file, finding in unread
+        if finding.severity == "refused"
     )
-    report = replace(report, findings=without_repeats((*short, *report.findings)))
+    beside = FolderContents(
+        group_headers(aside), tuple((file.real, finding) for file, finding in unread)
+    )
+    found = (*damaged, *report.findings, *left_out_findings(report, beside))
+    report = replace(report, findings=without_repeats(found))
     examined = examine_report(report, group.shown, limits)
     return _known(_named(examined, group.files), group.files[0], group.inner)
+
+
+def _is_below(file: Found, inner: tuple[str, ...]) -> bool:
+    return file.inner[: len(inner)] == inner
 
 
 def _look_at_image(found: Found, limits: PreparationConfig) -> KnownCt | MaskFile | Inspected:
