@@ -21,6 +21,7 @@ from typing import BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
 
 from nognet.data.archive import archive_kind
 from nognet.errors import SiteDataError
@@ -95,12 +96,12 @@ def size_of(stream: BinaryIO) -> int:
     return end
 
 
-def read_dataset(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset, int | None]:
+def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> tuple[Dataset, int | None]:
     """Read a DICOM file up to its pixels, and where its PixelData starts (None if nowhere).
 
     Args:
         path: The file.
-        tags: Keywords of the tags wanted; by default all.
+        tags: Keywords or numbers of the tags wanted; by default all.
 
     Raises:
         SiteDataError: the file is not DICOM (``not-dicom``), is cut short or damaged
@@ -112,7 +113,7 @@ def read_dataset(path: Path, tags: Sequence[str] | None = None) -> tuple[Dataset
             data = pydicom.dcmread(
                 stream,
                 stop_before_pixels=True,
-                specific_tags=None if tags is None else list(tags),
+                specific_tags=None if tags is None else [Tag(tag) for tag in tags],
                 defer_size=None if isinstance(stream, io.BytesIO) else DEFER_BYTES,
             )
         except InvalidDicomError as err:

@@ -46,6 +46,7 @@ __all__ = [
     "read_headers",
 ]
 
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 CT_CLASSES = (CT_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = (
@@ -66,6 +67,7 @@ WATCHED = ("Modality", "InstanceNumber", "FrameOfReferenceUID")
 """Tags that a CT has to have, though nothing here depends on them."""
 SCOUT_WORDS = ("SCOUT", "TOPOGRAM", "LOCALIZER", "SURVIEW", "SCANO", "SCANOGRAM", "PILOT")
 NO_CONTRAST = ("NO", "NONE", "N", "NATIVE", "WITHOUT", "NO CONTRAST", "0", "NON CONTRAST", "NA")
+_OVERLAY_POSITIONS = tuple(0x60000102 + (group << 16) for group in range(0, 32, 2))
 _MACROS = (
     "PlanePositionSequence",
     "PlaneOrientationSequence",
@@ -75,7 +77,7 @@ _MACROS = (
     "CTReconstructionSequence",
 )
 """Functional groups whose tags are wanted of each frame."""
-_TAGS = (
+_TAGS: tuple[str | int, ...] = (
     *DATE_TAGS, *WATCHED, *_MACROS,
     "AcquisitionDateTime", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID",
     "StudyInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
@@ -86,7 +88,7 @@ _TAGS = (
     "SamplesPerPixel", "PhotometricInterpretation", "PixelPaddingValue",
     "PixelPaddingRangeLimit", "LossyImageCompression", "PerFrameFunctionalGroupsSequence",
     "SharedFunctionalGroupsSequence",
-    *(f"60{group:02X}0102" for group in range(0, 32, 2)),  # OverlayBitPosition
+    *_OVERLAY_POSITIONS,
 )  # fmt: skip
 
 
@@ -188,8 +190,10 @@ def read_headers(path: Path) -> list[SliceHeader]:
     """
     data, offset = read_dataset(path, _TAGS)
     headers = headers_of(data, offset, path)
+    first = headers[0]
+    nameless = not first.modality and first.sop_class != MEDIA_DIRECTORY
     # cut between two elements: nothing is damaged, but a slice of the series is gone
-    if headers[0].matrix is None and offset is None and headers[0].sop_class in CT_CLASSES:
+    if offset is None and (nameless or (not first.matrix and first.sop_class in CT_CLASSES)):
         raise SiteDataError(f"{path}: the header ends before its image", code="truncated")
     return headers
 
@@ -253,7 +257,7 @@ def _header(
         patient_digest=_digest(text_of(data, "PatientID")),
         pixels=pixels,
         absent=tuple(name for name in WATCHED if not text_of(data, name)),
-        faults=tuple(_faults(data, sources, n_frames)),
+        faults=tuple(_faults(data, sources, n_frames, (slope, intercept))),
         uids_from_meta=not (sop_uid and sop_class),
     )
 
@@ -266,7 +270,7 @@ def _pixel_format(data: Dataset, element: PixelElement | None) -> PixelFormat:
     high = integer_of(data, "HighBit")
     value = integer_of(data, "PixelPaddingValue")
     limit = integer_of(data, "PixelPaddingRangeLimit")
-    overlays = (integer_of(data, f"60{group:02X}0102") for group in range(0, 32, 2))
+    overlays = [integer_of(data, tag) for tag in set(data.keys()).intersection(_OVERLAY_POSITIONS)]
     return PixelFormat(
         bits=(allocated, stored, stored - 1 if high is None else high),
         signed=integer_of(data, "PixelRepresentation") == 1,
@@ -298,17 +302,20 @@ def is_compressed(syntax: str) -> bool:
     return syntax not in NATIVE_SYNTAXES
 
 
-def _faults(data: Dataset, sources: Sequence[Dataset], n_frames: int) -> Iterator[Finding]:
+def _faults(
+    data: Dataset,
+    sources: Sequence[Dataset],
+    n_frames: int,
+    rescale: tuple[float | None, float | None],
+) -> Iterator[Finding]:
     """Find tags that values or geometry depend on and that hold what can't be right."""
-    slope, intercept = (number_of(sources, name) for name in ("RescaleSlope", "RescaleIntercept"))
-    given = [
-        any(is_present(source, name) for source in sources)
-        for name in ("RescaleSlope", "RescaleIntercept")
-    ]
-    if any(given) and (slope is None or intercept is None or slope <= 0):
-        yield _fault("slope and intercept are not two numbers, the slope above 0")
-    if not any(given) and sequence_of(data, "ModalityLUTSequence"):
-        yield _fault("values are mapped by a lookup table, not by slope and intercept")
+    slope, intercept = rescale
+    if slope is None or intercept is None or slope <= 0:
+        names = ("RescaleSlope", "RescaleIntercept")
+        if any(is_present(source, name) for source in sources for name in names):
+            yield _fault("slope and intercept are not two numbers, the slope above 0")
+        elif sequence_of(data, "ModalityLUTSequence"):
+            yield _fault("values are mapped by a lookup table, not by slope and intercept")
     if is_present(data, "PixelRepresentation") and (
         integer_of(data, "PixelRepresentation") not in (0, 1)
     ):

@@ -299,8 +299,9 @@ def test_air_that_is_missing_is_told_and_missing_rescale_refused(tmp_path: Path)
 def test_contrast_and_patient_are_kept_as_facts_not_as_text(tmp_path: Path) -> None:
     for value, wanted in (("Iomeron", True), ("", None), (None, False), ("NONE", False)):
         tags = {} if value is None else {"ContrastBolusAgent": value}
-        write_series(tmp_path / str(value), patient(), GRID, **tags)
-        reading = read_ct_with_findings(tmp_path / str(value))
+        folder = tmp_path / f"agent {value}"
+        write_series(folder, patient(), GRID, **tags)
+        reading = read_ct_with_findings(folder)
         assert reading.contrast is wanted
         assert len(reading.patient_digest) == 64
         assert "SECRET" not in repr(reading)
