@@ -22,6 +22,7 @@ RAMP_FRACTION = 0.5
 EXPOSED_FRACTION = 0.5
 """A peak that borders on the background to this part along every axis is a label of its own."""
 WHOLE_TOLERANCE = 1e-3
+HIGHEST_LABEL = 2**31 - 1
 _SLAB = 32
 """Slices looked at together, so that little memory is needed."""
 
@@ -36,8 +37,8 @@ def greyness(values: NDArray[Any]) -> str:
         return ""
     if not np.isfinite(inside).all():
         return "some values are not finite"
-    if inside.min() < 0:
-        return f"values go down to {inside.min():g}"
+    if inside.min() < 0 or inside.max() > HIGHEST_LABEL:
+        return f"values go from {inside.min():g} to {inside.max():g}"
     if np.abs(inside - np.round(inside)).max() > WHOLE_TOLERANCE:
         return f"values are not whole numbers, up to {inside.max():g}"
     ramp, exposed = _ramp_fraction(values), _exposed_fraction(values, inside.max())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nognet.data.ct.meta_image import check_meta_image
 from nognet.data.ct.nifti import NIFTI_SUFFIXES, check_length
 from nognet.data.findings import Finding
-from nognet.data.masks.grey import greyness
+from nognet.data.masks.grey import HIGHEST_LABEL, greyness
 from nognet.data.masks.grid import Block, check_orthogonal, place_on
 from nognet.data.masks.source import Identity
 from nognet.data.sitk_bridge import geometry_of
@@ -160,7 +160,8 @@ def _as_labels(values: NDArray[Any]) -> NDArray[Any]:
     """Turn floating-point labels into whole numbers; a single value below 1 becomes 1."""
     if values.dtype.kind in "ui":
         return values
-    return np.where(values != 0, np.maximum(np.round(values), 1), 0).astype(np.int64)
+    whole = np.clip(np.round(values), 1, HIGHEST_LABEL)
+    return np.where(values != 0, whole, 0).astype(np.int64)
 
 
 def _slicer_names(image: sitk.Image) -> dict[int, str]:

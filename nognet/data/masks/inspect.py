@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,15 @@ def examine_mask(
         if isinstance(mask, LabelImage)
         else _dicom_findings(mask, sources, limits)
     )
+    return replace(header_row(mask), path=str(path), findings=tuple(dict.fromkeys(findings)))
+
+
+def header_row(mask: MaskFile) -> Inspected:
+    """Write down what the header of a mask says, judging nothing."""
     identity = mask.identity
     geometry = identity.geometry
     return Inspected(
-        path=str(path),
+        path=str(mask.path),
         kind="mask",
         modality=identity.modality,
         series_uid=identity.series_uid,
@@ -80,7 +86,6 @@ def examine_mask(
         size=geometry.size if geometry else None,
         spacing_mm=geometry.spacing_mm if geometry else None,
         orientation=_plane(geometry) if geometry else "",
-        findings=tuple(dict.fromkeys(findings)),
     )
 
 
@@ -105,17 +110,19 @@ def _image_findings(
     if not image.grey and not image.names:
         return [Finding("mask-empty", "refused", f"{image.path}: the mask is empty")]
     findings = [_refusal(grey_error(image))] if image.grey else []
-    source, placed = _best(image, sources)
-    findings += placed
-    if source is None:
-        return findings if sources else [*findings, *_several(image, ""), _unchecked(image)]
-    return findings if image.grey else [*findings, *_segment_findings(image, source, limits)]
+    if not sources:
+        return [*findings, *_several(image, ""), _unchecked(image)]
+    source, refused = _best(image, sources)
+    if image.grey:
+        return [*findings, *refused]
+    # label by label, for some may lie on the CT where others don't
+    return _segment_findings(image, source, limits)
 
 
 def _best(
     image: LabelImage, sources: Sequence[MaskSource]
-) -> tuple[MaskSource | None, tuple[Finding, ...]]:
-    """Find the CT that an image lies on: of its own grid, or else any; or say why there is none."""
+) -> tuple[MaskSource, tuple[Finding, ...]]:
+    """Find the CT that an image lies on: of its own grid, or else any; or say why it doesn't."""
     alike = [source for source in sources if _alike(image.identity.geometry, source.grid)]
     resampled: MaskSource | None = None
     refused: tuple[Finding, ...] = ()
@@ -126,7 +133,7 @@ def _best(
             resampled = resampled or source
         except SiteDataError as err:
             refused = refused or (_refusal(err),)
-    return (resampled, ()) if resampled else (None, refused)
+    return (resampled, ()) if resampled else ((alike or sources)[0], refused)
 
 
 def _alike(mask: Geometry | None, grid: Geometry) -> bool:

@@ -75,6 +75,18 @@ def read_nodules(
         SiteDataError: it can't be read, is empty, grey, or the segment isn't there.
     """
     mask = open_mask(path, max_voxels=limits.max_volume_voxels)
+    return nodules_of(mask, source, segment, limits=limits)
+
+
+def nodules_of(
+    mask: MaskFile, source: MaskSource, segment: str | None, *, limits: PreparationConfig
+) -> NodulesReading:
+    """Read the nodules of a mask file that was opened already; see `read_nodules`.
+
+    Raises:
+        GeometryError: the mask doesn't lie on the image, or was drawn on another one.
+        SiteDataError: it can't be read, is empty, grey, or the segment isn't there.
+    """
     check_content(mask)
     numbers = sorted(mask.names) if segment is None else [choose_segment(mask, segment)]
     findings = list(check_identity(mask, source))

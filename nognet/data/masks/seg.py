@@ -8,7 +8,6 @@ volume of thousands of empty slices.
 from __future__ import annotations
 
 import sqlite3
-import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from nognet.data.ct.dicom_file import PYDICOM_ERRORS
 from nognet.data.ct.header import SliceHeader, is_compressed, read_headers
 from nognet.data.ct.tags import integer_of, sequence_of, text_of
 from nognet.data.findings import Finding
@@ -30,18 +30,7 @@ from nognet.types import Geometry, Matrix3, Vector3, Volume
 NEAREST_FRAMES_MM = 0.01
 """Frames closer to each other than this lie at one position."""
 FRAME_TOLERANCE_MM = 0.1
-_FAULTS = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    ArithmeticError,
-    OSError,
-    EOFError,
-    struct.error,
-    sqlite3.Error,
-)
+_FAULTS = (*PYDICOM_ERRORS, RuntimeError, OSError, sqlite3.Error)
 """What highdicom and pydicom raise, one time or another, on damaged or odd files."""
 
 
