@@ -73,7 +73,7 @@ ADVICE: dict[str, str] = {
     "mask-not-binary": "name the label in the column 'segment'",
     "mask-segment": "name the segment in the column 'segment'",
     "mask-empty": "check the segment",
-    "mask-specks": "look at the mask: remove the specks, or lower preparation.nodule_gap_mm",
+    "mask-specks": "look at the mask; if they are nodules, lower preparation.min_nodule_volume_mm3",
     "mask-absent": "name the nodule's mask in the column 'mask', or leave the row out",
     "zip-unsafe": "unpack the archive by hand, look at it, and name the folder",
     "disk-full": "free some space, or set TMPDIR to a larger disk",

@@ -19,9 +19,10 @@ from nognet.data.ct.image import CtReading
 from nognet.data.findings import Finding, without_repeats
 from nognet.data.inspect_tree import examine_ct
 from nognet.data.inspection import Inspected
-from nognet.data.masks.inspect import examine_mask, referenced_series
-from nognet.data.masks.nodules import NodulesReading, judge_density, read_nodules
-from nognet.data.masks.source import MaskSource
+from nognet.data.masks.inspect import examine_mask, header_row
+from nognet.data.masks.nodules import NodulesReading, judge_density, nodules_of
+from nognet.data.masks.opening import open_mask
+from nognet.data.masks.source import MaskFile, MaskSource
 from nognet.data.pairs.places import UNFORESEEN, Places
 from nognet.data.site.studies import EVERY_NODULE, StudyRow
 from nognet.errors import NognetError
@@ -140,12 +141,17 @@ def moment_of(point: TimePoint, name: str, points: Sequence[TimePoint]) -> str:
     return point.date.isoformat() + (f".{number + 1}" if number else "")
 
 
+def untimed(_: str) -> contextlib.AbstractContextManager[None]:
+    """Time nothing."""
+    return contextlib.nullcontext()
+
+
 def read_time(
     point: TimePoint,
     limits: PreparationConfig,
     *,
     unreadable: Mapping[Path, Finding] = NOTHING,
-    timed: Timed = contextlib.nullcontext,
+    timed: Timed = untimed,
 ) -> TimeReading:
     """Read a CT and all masks on it, each once; archives are unpacked for as long as that takes.
 
@@ -158,14 +164,18 @@ def read_time(
     with contextlib.ExitStack() as stack:
         places = Places(stack, limits.max_unpacked_bytes)
         with timed("masks"):
-            opened = [_opened(places, row.mask, unreadable) for row in point.rows]
+            files = {
+                path: _opened(places, path, unreadable, limits)
+                for path in dict.fromkeys(row.mask for row in point.rows)
+            }
+            opened = [files[row.mask] for row in point.rows]
         row = Inspected(str(point.image), "ct", "")
         if point.image in unreadable:
             refused = replace(row, findings=(unreadable[point.image],))
             return TimeReading(None, refused, _unjudged(point), ())
         try:
-            with timed("masks"):
-                prefer = [uid for mask in opened for uid in _references(mask)]
+            masks = [mask for mask in opened if not isinstance(mask, Inspected)]
+            prefer = [uid for mask in masks for uid in mask.identity.referenced]
             with timed("reading"):
                 image = places.of(point.image)
                 examined = examine_ct(image, point.series, prefer=prefer, limits=limits)
@@ -189,54 +199,52 @@ def read_time(
 
 
 def _opened(
-    places: Places, mask: Path | None, unreadable: Mapping[Path, Finding]
-) -> Path | Finding:
-    """Give where a mask lies, or why it can't be opened."""
+    places: Places,
+    mask: Path | None,
+    unreadable: Mapping[Path, Finding],
+    limits: PreparationConfig,
+) -> MaskFile | Inspected:
+    """Open a mask file once for all rows that name it; a row where it can't be opened."""
+    row = Inspected(str(mask or "-"), "mask", "")
     if mask is None:
-        return Finding("mask-absent", "refused", "the table names no mask")
+        absent = Finding("mask-absent", "refused", "the table names no mask")
+        return replace(row, findings=(absent,))
     if mask in unreadable:
-        return unreadable[mask]
+        return replace(row, findings=(unreadable[mask],))
     try:
-        return places.of(mask)
+        path = places.of(mask)
+        return open_mask(path, max_voxels=limits.max_volume_voxels)
     except (NognetError, *UNFORESEEN) as err:
-        return places.finding(err)
-
-
-def _references(mask: Path | Finding) -> tuple[str, ...]:
-    """List the series that a mask was drawn on; nothing where it can't be read."""
-    if isinstance(mask, Finding):
-        return ()
-    try:
-        return referenced_series(mask)
-    except (NognetError, *UNFORESEEN):
-        return ()  # reading it will say why
+        return replace(row, findings=(places.finding(err),))
 
 
 def _read_mask(
     places: Places,
     study: StudyRow,
-    mask: Path | Finding,
+    mask: MaskFile | Inspected,
     source: MaskSource | None,
     limits: PreparationConfig,
 ) -> tuple[Inspected, NodulesReading | None]:
     """Read the nodules of a row, and say all that is known of its mask."""
+    if isinstance(mask, Inspected):
+        return mask, None
     path = study.mask or Path("-")
-    row = Inspected(str(path), "mask", "")
-    if isinstance(mask, Finding):
-        return replace(row, findings=(mask,)), None
     reading: NodulesReading | None = None
     refused: tuple[Finding, ...] = ()
+    row = header_row(mask)
     try:
-        row = examine_mask(mask, [source] if source else [], limits=limits)
         if source is not None:
-            reading = read_nodules(mask, source, study.segment, limits=limits)
+            reading = nodules_of(mask, source, study.segment, limits=limits)
     except (NognetError, *UNFORESEEN) as err:
         refused = (places.finding(err),)
-    row = places.shown(row, path)
     if reading is None:
+        with contextlib.suppress(NognetError, *UNFORESEEN):  # it is refused in any case
+            row = examine_mask(mask.path, [source] if source else [], limits=limits)
+        row = places.shown(row, path)
         codes = {finding.code for finding in refused}
         others = tuple(f for f in row.findings if f.code not in codes)
         return replace(row, findings=(*refused, *others)), None
+    row = places.shown(row, path)
     told = without_repeats(replace(f, message=places.words(f.message)) for f in reading.findings)
     if study.nodule == EVERY_NODULE:  # that each segment is a nodule is what was asked for
         told = tuple(f for f in told if f.code != "mask-segment")

@@ -84,3 +84,33 @@ def test_a_missing_or_binary_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "studies.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(SiteDataError, match="UTF-8"):
         read_studies(tmp_path / "studies.csv")
+
+
+def test_a_row_may_name_no_mask_and_every_nodule(tmp_path: Path) -> None:
+    path = table(tmp_path, "patient,nodule,date,image,mask\np,*,2020-01-02,ct1,\n")
+    [row] = read_studies(path)
+    assert row.mask is None
+    assert row.nodule == "*"
+
+
+def test_several_cts_of_one_day_are_no_fault_but_one_ct_twice_is(tmp_path: Path) -> None:
+    text = "patient,nodule,date,image,mask,series\np,n,2020-01-02,ct1,m.nrrd,1.2\n"
+    assert len(read_studies(table(tmp_path, f"{text}p,n,2020-01-02,ct2,m.nrrd,1.2\n"))) == 2
+    assert len(read_studies(table(tmp_path, f"{text}p,n,2020-01-02,ct1,m.nrrd,1.3\n"))) == 2
+    with pytest.raises(SiteDataError, match=r"row 3.*the same patient, nodule, date and image"):
+        read_studies(table(tmp_path, f"{text}p,n,2020-01-02,ct1,m.nrrd,1.2\n"))
+
+
+def test_a_line_break_in_quotes_belongs_to_its_cell(tmp_path: Path) -> None:
+    text = 'patient,nodule,date,image,mask,note\n"a\nb","n\u2028",2020-01-02,ct1,m.nrrd,"x\r\ny"\n'
+    [row] = read_studies(table(tmp_path, text))
+    assert row.patient == "a\nb"
+    assert row.line == 4  # the line on which the row ends
+
+
+def test_a_long_or_unprintable_cell_is_cut_short_in_the_message(tmp_path: Path) -> None:
+    text = f"patient,nodule,date,image,mask\np,n,{'9' * 5000}\x1b[2J,ct1,m.nrrd\n"
+    with pytest.raises(SiteDataError) as caught:
+        read_studies(table(tmp_path, text))
+    assert len(str(caught.value)) < 500
+    assert "\x1b" not in str(caught.value)
