@@ -25,7 +25,7 @@ from nognet.types import Geometry
 Array = NDArray[np.float32]
 Matrix = NDArray[np.float64]
 
-STAGES = ((2, 12), (1, 4))
+STAGES = ((2, 30), (1, 8))
 """Every how many-th voxel an axis is looked at, and the most steps: a few voxels, then all."""
 STILL_MM = 0.02
 """A step that moves the region's edge by less ends the search."""

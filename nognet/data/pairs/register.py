@@ -42,8 +42,10 @@ Kind = Literal["identity", "rigid", "affine"]
 Matrix = NDArray[np.float64]
 
 STARTS = 6
-SURE_NCC = 0.85
-"""Agreement beyond doubt, no further start is tried. Wrong alignments reach 0.7 at most."""
+PROMISING_NCC = 0.6
+"""A rigid start that agrees so well is right, and no other is tried."""
+SURE_NCC = 0.9
+"""An affine map that agrees so well has converged. Wrong alignments reach 0.7 at most."""
 MOVING_REACH = 1.2
 MOVING_MARGIN_MM = 15.0
 """So much more of the follow-up is cut than of the baseline, for it may turn and stretch."""
@@ -139,13 +141,14 @@ def _search(baseline: CtWithNodule, follow_up: CtWithNodule, config: Registratio
     if not config.enabled:
         moving = surroundings(follow_up, centre, reach_mm)
         return _Found(still, agreement(still.transform(), fixed, moving), "identity")
-    tried: list[_Found] = []
+    tried: list[tuple[_Found, Surroundings]] = []
     for offset in coarse_offsets_mm(baseline.ct, follow_up.ct, centre, STARTS):
         moving = surroundings(follow_up, centre + offset, reach_mm)
-        start = replace(still, shift_mm=offset)
         with contextlib.suppress(SiteDataError):
-            tried.append(_refined(fixed, moving, start, affine=config.transform == "affine"))
-            if tried[-1].agreement.ncc >= SURE_NCC:
+            begin = refine_rigid(fixed, moving, replace(still, shift_mm=offset))
+            ncc = agreement(begin.transform(), fixed, moving)
+            tried.append((_Found(begin, ncc, "rigid"), moving))
+            if ncc.ncc >= PROMISING_NCC:
                 break
     if not tried:
         raise SiteDataError(
@@ -153,7 +156,8 @@ def _search(baseline: CtWithNodule, follow_up: CtWithNodule, config: Registratio
             "check that both CTs are of one patient and show the nodule",
             code="registration",
         )
-    return max(tried, key=lambda found: found.agreement.ncc)
+    best, moving = max(tried, key=lambda start: start[0].agreement.ncc)
+    return _refined(fixed, moving, best, affine=config.transform == "affine")
 
 
 @dataclass(frozen=True)
@@ -165,13 +169,10 @@ class _Found:
     kind: Kind
 
 
-def _refined(
-    fixed: Surroundings, moving: Surroundings, start: LinearMap, *, affine: bool
-) -> _Found:
-    """Refine rigidly, then by an affine map where that is sane and explains more."""
+def _refined(fixed: Surroundings, moving: Surroundings, start: _Found, *, affine: bool) -> _Found:
+    """Fit an affine map, or a rigid one where the affine is no breath or explains no more."""
     lung = lung_of(fixed)
-    begin = refine_rigid(fixed, moving, start)
-    before = agreement(begin.transform(), fixed, moving)
+    begin, before = start.map, start.agreement
     if affine:
         stretched = _stretched(lung, fixed, moving, begin)
         if stretched is None or stretched.agreement.ncc < SURE_NCC:  # not quite near enough?
@@ -183,7 +184,7 @@ def _refined(
     rigid = fit_rigid(ball_of(lung, RIGID_SHARE * half_mm), moving, begin)
     after = agreement(rigid.transform(), fixed, moving)
     if after.ncc < before.ncc - RIGID_NCC_LOSS:
-        return _Found(begin, before, "rigid")
+        return start
     return _Found(rigid, after, "rigid")
 
 
