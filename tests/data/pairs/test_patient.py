@@ -17,7 +17,7 @@ from nognet.data.site.pseudonym import Pseudonyms
 from nognet.data.site.studies import read_studies
 from nognet.data.store import read_pair
 from nognet.errors import SiteDataError
-from tests.builders.ct_files import write_image
+from tests.builders.ct_files import write_image, write_seg, write_series
 from tests.builders.site_files import (
     GRID,
     Offset,
@@ -342,3 +342,41 @@ def test_a_pair_read_back_lies_on_the_roi_with_both_masks(tmp_path: Path) -> Non
     assert pair.baseline.shape == (RoiConfig(size_vox=32).size_vox,) * 3
     assert pair.baseline_mask.sum() == pytest.approx(pair.baseline_volume_mm3, rel=0.02)
     assert pair.follow_up_mask.sum() == pytest.approx(pair.follow_up_volume_mm3, rel=0.02)
+
+
+def test_of_two_series_the_one_the_mask_was_drawn_on_is_taken(tmp_path: Path) -> None:
+    for date, radius in zip(DATES, (4.0, 5.0), strict=True):
+        place = tmp_path / date
+        soft = Scan(date, {"a": (LEFT, radius)}, dirt=3.0)
+        sharp = replace(soft, dirt=40.0)
+        written = [
+            write_series(place / "ct" / name, scan.hounsfield(), GRID, ConvolutionKernel=name)
+            for name, scan in (("sharp", sharp), ("soft", soft))
+        ]
+        write_seg(place / "a.dcm", {"a": nodule(LEFT, radius)}, written[1])
+    write_table(tmp_path, [["p", "a", date, f"{date}/ct", f"{date}/a.dcm"] for date in DATES])
+    result = prepare(tmp_path)
+    assert [time.facts.ct.kernel for time in result.times] == ["soft", "soft"]
+    [outcome] = result.outcomes
+    assert outcome.record is not None
+    assert set(codes(outcome)) <= {"several-series"}
+
+
+def test_a_named_series_is_taken_whatever_else_lies_there(tmp_path: Path) -> None:
+    uids = []
+    for date in DATES:
+        scan = Scan(date, {"a": (LEFT, 4.0)})
+        for name in ("one", "two"):
+            written = write_series(
+                tmp_path / date / "ct" / name, scan.hounsfield(), GRID, ConvolutionKernel=name
+            )
+        uids.append(written.series_uid)
+        write_image(tmp_path / date / "a.nrrd", nodule(LEFT, 4.0), GRID)
+    rows = [
+        ["p", "a", date, f"{date}/ct", f"{date}/a.nrrd", "", uid]
+        for date, uid in zip(DATES, uids, strict=True)
+    ]
+    write_table(tmp_path, rows)
+    result = prepare(tmp_path)
+    assert [time.facts.ct.series_uid for time in result.times] == uids
+    assert result.outcomes[0].status == "ok"
