@@ -41,7 +41,7 @@ __all__ = ["CtWithNodule", "Kind", "Registration", "register"]
 Kind = Literal["identity", "rigid", "affine"]
 Matrix = NDArray[np.float64]
 
-STARTS = 6
+STARTS = 4
 PROMISING_NCC = 0.6
 """A rigid start that agrees so well is right, and no other is tried."""
 SURE_NCC = 0.9
