@@ -107,8 +107,12 @@ class _Patient:
             early = tuple(self._about_both(times))
         if any(finding.severity == "refused" for finding in early):
             return tuple(NoduleOutcome(s.name, "", s.places, early) for s in names)
-        with self._times.timed("registration"):
-            followed = follow(*readings, names, self._task.limits)
+        try:
+            with self._times.timed("registration"):
+                followed = follow(*readings, names, self._task.limits)
+        except UNFORESEEN as err:
+            found = (*early, Finding("unexpected", "refused", f"{type(err).__name__}: {err}"))
+            return tuple(NoduleOutcome(s.name, "", s.places, found) for s in names)
         return tuple(self._finish(times, readings, nodule, (early, key)) for nodule in followed)
 
     def _finish(

@@ -380,3 +380,24 @@ def test_a_named_series_is_taken_whatever_else_lies_there(tmp_path: Path) -> Non
     result = prepare(tmp_path)
     assert [time.facts.ct.series_uid for time in result.times] == uids
     assert result.outcomes[0].status == "ok"
+
+
+@pytest.mark.parametrize(
+    "where", ["nognet.data.pairs.follow.distances_mm", "nognet.data.pairs.patient.cut_pair"]
+)
+def test_what_nobody_foresaw_refuses_the_pair_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    scans(tmp_path, {"a": (LEFT, 4.0)}, {"a": (LEFT, 5.0)})
+    table(tmp_path, ("a", "a", "a"))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("odd")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, broken)
+        [outcome] = prepare(tmp_path).outcomes
+        assert (outcome.status, codes(outcome)) == ("refused", ["unexpected"])
+        assert "ValueError: odd" in outcome.findings[0].message
+    [outcome] = prepare(tmp_path).outcomes
+    assert (outcome.status, outcome.reused) == ("ok", False)
