@@ -26,6 +26,9 @@ from tests.builders.ct_files import geometry, rotation
 from tests.builders.phantom_scene import ball_look, series_header
 
 Triple = tuple[float, float, float]
+OFF_GRID_MM = np.array([0.137, 0.291, 0.413])
+"""No nodule lies exactly on a voxel: by symmetry whole shells of voxels would tie, and no mask on
+that grid could have the true volume (a 6 mm sphere misses it by 3 %)."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def scan(
     placed = PlacedNodule(place, body, float(first_radius))
     scene = Scene(who.tissue, who.texture, who.vessels, who.airways, (placed,), motion)
     middle = motion.to_scan(place[None])[0]
-    grid = _field(middle + np.asarray(how.aside_mm), how.spacing_mm, field_mm)
+    grid = _field(middle + np.asarray(how.aside_mm) + OFF_GRID_MM, how.spacing_mm, field_mm)
     scanner = SCANNERS[how.scanner]
     hu = render_hu(scene, grid, scanner.edge_mm)
     hu += draw_noise(hu.shape, scanner, np.random.default_rng(noise_seed))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nognet.config import RegistrationConfig
@@ -104,6 +104,7 @@ def check_pair(
 
 @settings(
     max_examples=12,
+    phases=(Phase.explicit, Phase.generate),  # an example takes a second: too long to shrink
     deadline=None,
     derandomize=True,
     database=None,
@@ -123,7 +124,11 @@ def test_volumes_to_2_percent_and_centres_to_half_a_millimetre_whatever_the_geom
 
 @pytest.mark.slow
 @settings(
-    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150,
+    phases=(Phase.explicit, Phase.generate),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(**CASES)
 def test_the_same_over_many_more_geometries(
