@@ -26,6 +26,7 @@ from nognet.data.pairs.refine import refine_rigid
 from nognet.data.pairs.roi import map_points, nodule_centre_mm
 from nognet.data.pairs.surroundings import (
     FINE_MM,
+    LARGEST_REACH_MM,
     CtWithNodule,
     Surroundings,
     ball_of,
@@ -134,7 +135,7 @@ def register(
 def _search(baseline: CtWithNodule, follow_up: CtWithNodule, config: RegistrationConfig) -> _Found:
     """Try the likeliest shifts one after the other until one is beyond doubt."""
     centre = baseline.centre_mm
-    half_mm = baseline.reach_mm + config.region_margin_mm
+    half_mm = min(baseline.reach_mm, LARGEST_REACH_MM) + config.region_margin_mm
     reach_mm = half_mm * MOVING_REACH + MOVING_MARGIN_MM
     fixed = surroundings(baseline, centre, half_mm)
     still = LinearMap(np.eye(3), np.zeros(3), centre)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,10 @@ LUNG_HU = (-960.0, -500.0)
 RIM_MM = 6.0
 """So far around lung tissue belongs to it: vessels and pleura are the edges to hold on to."""
 MIN_LUNG_SHARE = 0.05
+
+
+LARGEST_REACH_MM = 40.0
+"""What reaches further is no nodule but a lung, given by mistake: regions stay bounded."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def surroundings(
     identity = sitk.Transform(3, sitk.sitkIdentity)
     near = crop(side.ct, centre_mm, half_mm + 3 * FINE_MM)
     values = resample(shrunk(near, FINE_MM), grid, identity, fill=np.nan)
-    visible = np.isfinite(values) & ~_blinded((side.nodule, *side.others), grid)
+    visible = np.isfinite(values) & ~_blinded((side.nodule, *_small(side.others)), grid)
     image = np.nan_to_num(scaled(values))
     return Surroundings(to_sitk(image, grid), to_sitk(visible.astype(np.uint8), grid))
 
@@ -113,6 +118,15 @@ def _narrowed(region: Surroundings, visible: NDArray[np.uint8]) -> Surroundings:
     mask = sitk.GetImageFromArray(visible.astype(np.uint8, copy=False))
     mask.CopyInformation(region.visible)
     return Surroundings(region.image, mask)
+
+
+def _small(masks: Sequence[Volume]) -> list[Volume]:
+    """Leave out masks that are no nodule's: blind to a whole lung, nothing could be registered."""
+    return [
+        mask
+        for mask in masks
+        if max(np.multiply(mask.geometry.size, mask.geometry.spacing_mm)) <= 2 * LARGEST_REACH_MM
+    ]
 
 
 def _blinded(nodules: tuple[Volume, ...], grid: Geometry) -> NDArray[np.bool_]:
