@@ -33,7 +33,7 @@ class Inspected:
         kernel: ConvolutionKernel; empty where not known.
         hu_range: Least and greatest HU as read (padding at -1024); None where nothing was read.
         findings: All that was found, in the order in which it was found.
-        note: Why it was taken for what `kind` says, where that is a guess.
+        note: What is no fault but worth knowing: why `kind` was guessed, which segments a mask has.
     """
 
     path: str

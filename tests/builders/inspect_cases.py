@@ -365,7 +365,7 @@ CASES = [
         "ct": OK, "rt": mask("ok"), "seg": mask("ok"), "mask.nii.gz": mask("ok"),
         "flipped.nrrd": mask("ok")}),
     Case("two segments", mask_of_two_segments,
-         {"ct": OK, "seg": mask("warning", "mask-segment")}),
+         {"ct": OK, "seg": mask("ok")}),
     Case("mask without header", mask_without_header,
          {"ct": OK, "mask.mha": mask("refused", "mask-geometry")}),
     Case("grey mask", grey_mask, {"ct": OK, "mask.nrrd": mask("refused", "mask-not-binary")}),

@@ -82,7 +82,8 @@ def mask_row(mask: MaskFile, cts: Sequence[KnownCt], limits: PreparationConfig) 
     findings = tuple(
         replace(f, message=f.message.removeprefix(f"{mask.found.real}: ")) for f in row.findings
     )
-    row = replace(row, path=mask.found.shown, note=mask.note, findings=findings)
+    note = "; ".join(filter(None, (mask.note, row.note)))
+    row = replace(row, path=mask.found.shown, note=note, findings=findings)
     if sources:
         return row
     # what the mask's reader says for want of a CT is said here with more knowledge

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from nognet.types import Geometry
 
 DEFAULT_LIMITS = PreparationConfig()
 _SHOWN = 12
+_Judged = tuple[list[Finding], dict[int, float]]
+"""What was found, and the volume of each usable segment by its number."""
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -65,12 +67,17 @@ def examine_mask(
         return Inspected(
             str(path), "mask", "", findings=(Finding("unreadable", "refused", message),)
         )
-    findings = (
+    findings, volumes_mm3 = (
         _image_findings(mask, sources, limits)
         if isinstance(mask, LabelImage)
         else _dicom_findings(mask, sources, limits)
     )
-    return replace(header_row(mask), path=str(path), findings=tuple(dict.fromkeys(findings)))
+    return replace(
+        header_row(mask),
+        path=str(path),
+        findings=tuple(dict.fromkeys(findings)),
+        note=_several(mask, volumes_mm3),
+    )
 
 
 def header_row(mask: MaskFile) -> Inspected:
@@ -105,16 +112,16 @@ def _refusal(err: NognetError, severity: Severity = "refused") -> Finding:
 
 def _image_findings(
     image: LabelImage, sources: Sequence[MaskSource], limits: PreparationConfig
-) -> list[Finding]:
-    """Collect all that holds of an image: empty, grey, several labels, on another grid."""
+) -> _Judged:
+    """Collect all that holds of an image: empty, grey, on another grid."""
     if not image.grey and not image.names:
-        return [Finding("mask-empty", "refused", f"{image.path}: the mask is empty")]
+        return [Finding("mask-empty", "refused", f"{image.path}: the mask is empty")], {}
     findings = [_refusal(grey_error(image))] if image.grey else []
     if not sources:
-        return [*findings, *_several(image, ""), _unchecked(image)]
+        return [*findings, _unchecked(image)], {}
     source, refused = _best(image, sources)
     if image.grey:
-        return [*findings, *refused]
+        return [*findings, *refused], {}
     # label by label, for some may lie on the CT where others don't
     return _segment_findings(image, source, limits)
 
@@ -146,23 +153,22 @@ def _alike(mask: Geometry | None, grid: Geometry) -> bool:
 
 def _dicom_findings(
     mask: MaskFile, sources: Sequence[MaskSource], limits: PreparationConfig
-) -> list[Finding]:
+) -> _Judged:
     """Hold a SEG or RTSTRUCT against the CT that it names."""
     if not mask.names:
-        return [Finding("mask-empty", "refused", f"{mask.path}: there are no segments")]
+        return [Finding("mask-empty", "refused", f"{mask.path}: there are no segments")], {}
     source = _source_of(mask, sources)
     if source is None:
-        return [_unchecked(mask)]
+        return [_unchecked(mask)], {}
     try:
         findings = list(check_identity(mask, source))
     except GeometryError as err:
         findings = [_refusal(err)]
-    return [*findings, *_segment_findings(mask, source, limits)]
+    of_segments, volumes_mm3 = _segment_findings(mask, source, limits)
+    return [*findings, *of_segments], volumes_mm3
 
 
-def _segment_findings(
-    mask: MaskFile, source: MaskSource, limits: PreparationConfig
-) -> list[Finding]:
+def _segment_findings(mask: MaskFile, source: MaskSource, limits: PreparationConfig) -> _Judged:
     """Lay every segment on its CT and say what became of each; one usable is enough."""
     findings: list[Finding] = []
     volumes: dict[int, float] = {}
@@ -176,9 +182,7 @@ def _segment_findings(
         findings += found
         volumes[number] = sum(nodule_volume_mm3(nodule) for nodule in parts.nodules)
     findings += [_refusal(err, "warning" if volumes else "refused") for err in failed]
-    shown = [f"{_named(mask, n)} {v:.1f} mm3" for n, v in list(volumes.items())[:_SHOWN]]
-    more = f" ... {len(volumes) - _SHOWN} more" * (len(volumes) > _SHOWN)
-    return [*findings, *_several(mask, f"; usable: {', '.join(shown) or 'none'}{more}")]
+    return findings, volumes
 
 
 def _source_of(mask: MaskFile, sources: Sequence[MaskSource]) -> MaskSource | None:
@@ -191,15 +195,17 @@ def _source_of(mask: MaskFile, sources: Sequence[MaskSource]) -> MaskSource | No
     return next(iter([*named, *same_frame, *nameless]), None)
 
 
-def _several(mask: MaskFile, more: str) -> tuple[Finding, ...]:
-    """Ask for a choice where there is one."""
+def _several(mask: MaskFile, volumes_mm3: Mapping[int, float]) -> str:
+    """Tell of several segments: no fault, each is a nodule of its own unless one is named."""
     if len(mask.names) < 2:
-        return ()
-    message = (
-        f"{mask.path}: {len(mask.names)} segments ({listed(mask.names)}); name one in the column "
-        f"'segment', or each is taken for a nodule of its own{more}"
+        return ""
+    shown = [f"{_named(mask, n)} {v:.1f} mm3" for n, v in list(volumes_mm3.items())[:_SHOWN]]
+    more = f" ... {len(volumes_mm3) - _SHOWN} more" * (len(volumes_mm3) > _SHOWN)
+    usable = f": {', '.join(shown)}{more}" if shown else f" ({listed(mask.names)})"
+    return (
+        f"{len(mask.names)} segments{usable}; each is a nodule of its own unless the column "
+        "'segment' names one"
     )
-    return (Finding("mask-segment", "warning", message),)
 
 
 def _named(mask: MaskFile, number: int) -> str:

@@ -51,12 +51,12 @@ def test_a_flipped_mask_is_right_where_its_world_is(tmp_path: Path) -> None:
     assert examine_mask(path, [SOURCE]).status == "ok"
 
 
-def test_a_label_map_asks_for_a_choice(tmp_path: Path) -> None:
+def test_a_label_map_is_as_many_nodules_and_says_so(tmp_path: Path) -> None:
     labels = np.zeros_like(MASK)
     labels[2:6, 4:14, 4:14], labels[8:12, 20:30, 20:30] = 5, 9
     row = examine_mask(write_image(tmp_path / "m.nrrd", labels, GRID), [SOURCE])
-    assert (row.status, row.codes) == ("warning", ("mask-segment",))
-    assert "2 segments (5, 9)" in row.findings[0].message
+    assert (row.status, row.codes) == ("ok", ())
+    assert row.note.startswith("2 segments: 5 ")
 
 
 def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
@@ -94,10 +94,10 @@ def test_contours_without_a_slice_are_told_of_each_structure(tmp_path: Path) -> 
     path = write_rtstruct(tmp_path / "rt.dcm", {"whole": whole, "low": low}, series)
     source = MaskSource(GRID, series.series_uid, series.frame_of_reference)
     row = examine_mask(path, [source])
-    assert (row.status, row.codes) == ("warning", ("mask-incomplete", "mask-segment"))
+    assert (row.status, row.codes) == ("warning", ("mask-incomplete",))
     lost = sum(int(k) < 6 for k in np.flatnonzero(MASK.any(axis=(1, 2))))
     assert f"'low': {lost} of {len(low)} contours have no slice" in row.findings[0].message
-    assert f"'whole' {MASK.sum() * 0.84:.1f} mm3" in row.findings[1].message
+    assert f"'whole' {MASK.sum() * 0.84:.1f} mm3" in row.note
     alone = write_rtstruct(tmp_path / "low.dcm", {"low": low}, series)
     assert examine_mask(alone, [source]).as_json()["code"] == "mask-incomplete"
     assert examine_mask(alone, [source]).status == "refused"
