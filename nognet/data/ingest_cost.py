@@ -191,7 +191,8 @@ def _bare(folder: Path, series_uid: str) -> sitk.Image:
     """Read a series as the manual of SimpleITK shows it."""
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series_uid))
-    return reader.Execute()
+    image: sitk.Image = reader.Execute()
+    return image
 
 
 def _differing(reading: CtReading, image: sitk.Image) -> int:
