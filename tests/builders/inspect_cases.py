@@ -259,7 +259,7 @@ def cut_in_the_header(folder: Path) -> None:
 def other_files(folder: Path) -> None:
     series(folder)
     (folder / "notes.txt").write_text("seen by me")
-    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60))
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(200)))
     (folder / "empty").write_bytes(b"")
 
 

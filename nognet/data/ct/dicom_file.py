@@ -208,7 +208,7 @@ def _not_dicom(path: Path) -> SiteDataError:
         return SiteDataError(message, code="not-dicom")
     if not head:
         return SiteDataError(f"{path}: an empty file", code="not-dicom")
-    in_preamble = len(head) < 132 and head.startswith((b"\0", b"II*\0", b"MM\0*"))
+    in_preamble = len(head) < 132 and 2 * head.count(0) >= len(head)
     if in_preamble or head[132:136] == b"\x02\x00\x00\x00" or not head[:128].strip(b"\0"):
         message = f"{path}: a DICOM file without its mark: cut short or damaged"
         return SiteDataError(message, code="truncated")
