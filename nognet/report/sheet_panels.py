@@ -134,7 +134,7 @@ class _Plane:
         return self._upright(np.take(volume, self.at[self.axis], axis=self.axis))
 
     def silhouette(self, mask: NDArray[np.bool_]) -> NDArray[Any]:
-        return self._upright(mask.any(axis=self.axis))
+        return self._upright(np.asarray(mask.any(axis=self.axis)))
 
     def _upright(self, section: NDArray[Any]) -> NDArray[Any]:
         return section if self.axis == 0 else section[::-1]
