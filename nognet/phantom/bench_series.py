@@ -82,7 +82,7 @@ def _sixteen_bits(image: sitk.Image) -> sitk.Image:
     """Turn HU, which the reader gives in 32 bits, into 16, all that JPEG 2000 can be read in."""
     import SimpleITK as sitk
 
-    cast = sitk.Cast(image, sitk.sitkInt16)
+    cast: sitk.Image = sitk.Cast(image, sitk.sitkInt16)
     for key in image.GetMetaDataKeys():
         cast.SetMetaData(key, image.GetMetaData(key))
     return cast
