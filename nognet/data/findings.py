@@ -48,7 +48,7 @@ CODES: dict[str, str] = {
     "mask-geometry": "the mask doesn't lie on the image",
     "mask-incomplete": "contours have no slice: the volume would be too small",
     "mask-other-series": "the mask was drawn on another series",
-    "mask-not-binary": "the mask holds grey values, or several labels",
+    "mask-not-binary": "the mask holds grey values",
     "mask-empty": "the mask or the segment holds nothing",
     "mask-resampled": "the mask lay on another grid and was resampled in world space",
     "mask-segment": "the segment is not in the mask, or must be named",

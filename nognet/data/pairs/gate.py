@@ -70,7 +70,7 @@ ADVICE: dict[str, str] = {
     "mask-geometry": "export the mask with the image's geometry",
     "mask-incomplete": "give the whole series and a mask on every slice",
     "mask-other-series": "give the series that the mask was drawn on",
-    "mask-not-binary": "name the label in the column 'segment'",
+    "mask-not-binary": "save the mask as whole numbers, 0 outside and 1 (or a label) inside",
     "mask-segment": "name the segment in the column 'segment'",
     "mask-empty": "check the segment",
     "mask-specks": "look at the mask; if they are nodules, lower preparation.min_nodule_volume_mm3",
