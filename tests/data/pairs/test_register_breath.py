@@ -10,11 +10,11 @@ import SimpleITK as sitk
 
 from nognet.config import RegistrationConfig
 from nognet.data.pairs.register import CtWithNodule, Registration, register
-from nognet.data.pairs.roi import crop_mask, cut_mask, map_points, nodule_volume_mm3, roi_grid
+from nognet.data.pairs.roi import crop, crop_mask, cut_mask, map_points, nodule_volume_mm3, roi_grid
 from nognet.data.sitk_bridge import resample, to_sitk
 from nognet.errors import SiteDataError
 from nognet.types import Volume
-from tests.builders.ct_files import ball
+from tests.builders.ct_files import ball, middle
 from tests.builders.true_studies import Acquisition, Scanned, TrueNodule, patient, scan
 
 CONFIG = RegistrationConfig()
@@ -42,7 +42,8 @@ def breathed(
     hu = resample(to_sitk(first.ct.array, grid), grid, deeper.GetInverse(), fill=-1024)
     mask = ball(grid, there, (volume_mm3 * 3 / (4 * np.pi)) ** (1 / 3))
     hu[mask > 0] = 40
-    return CtWithNodule(Volume(hu, grid), crop_mask(mask, grid)), there
+    known = crop(Volume(hu, grid), middle(grid), 32.0)  # beyond lies what was never scanned
+    return CtWithNodule(known, crop_mask(mask, grid)), there
 
 
 @pytest.mark.parametrize("growth", [1.0, 2.0])
