@@ -110,7 +110,7 @@ def mutated(content: bytes, changes: list[tuple[str, float, bytes]]) -> bytes:
     return content
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(mutations)
 @example([("insert", 0.0, codecs.BOM_UTF8)])
 @example([("insert", 0.99, b'"')])
@@ -130,7 +130,7 @@ cells = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.lists(st.lists(cells, min_size=0, max_size=9), min_size=0, max_size=4))
 @example([["p", "n", "2020-01-01", "a" * 300, "m.nrrd"]])
 @example([["p", "n", "2020-01-01", "ct\0", "m.nrrd"]])
@@ -185,7 +185,7 @@ def test_ways_to_write_a_table_that_are_all_right(table: bytes) -> None:
         assert "1 of 1 pairs" in run("check", folder)[1]
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(mutations)
 def test_bytes_of_the_configuration(changes: list[tuple[str, float, bytes]]) -> None:
     with hospital(site=mutated(SITE.encode(), changes)) as folder:
@@ -207,7 +207,7 @@ keys = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.dictionaries(keys, values, max_size=4))
 def test_any_values_at_all(changes: dict[str, object]) -> None:
     content = {**yaml.safe_load(SITE), **changes}
