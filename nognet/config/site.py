@@ -52,15 +52,23 @@ class RegistrationConfig(ConfigModel):
     """How far the refinement goes; an affine result keeps the nodule's volume."""
     region_margin_mm: float = Field(default=40.0, gt=0, le=400)
     """The registration looks at the nodule's surroundings up to this distance."""
-    max_shift_mm: float = Field(default=80.0, gt=0)
-    """A result that moves the nodule's neighbourhood further is refused."""
-    min_ncc: float = Field(default=0.7, ge=-1, le=1)
-    """Correlation of the lungs' detail around the nodule below which a pair is refused.
+    max_shift_mm: float | None = Field(default=None, gt=0)
+    """A result that moves the nodule's neighbourhood further is refused; by default none is.
 
-    Measured: at least 0.89 for right pairs, at most 0.68 for wrong ones (decision 0006).
+    The shift counts the two CTs' origins, which scanners set as they like: half a metre is usual.
     """
+    min_ncc: float = Field(default=0.6, ge=-1, le=1)
+    """Correlation of the lungs' detail around the nodule below which a pair is refused."""
+    warn_ncc: float = Field(default=0.75, ge=-1, le=1)
+    """The same, warned of (decision 0006 has what was measured)."""
     min_lung_overlap: float = Field(default=0.6, ge=0, le=1)
     """Dice of the two lungs around the nodule below which a pair is warned of."""
+
+    @model_validator(mode="after")
+    def _a_warning_comes_before_a_refusal(self) -> RegistrationConfig:
+        if self.warn_ncc < self.min_ncc:
+            raise ValueError(f"warn_ncc ({self.warn_ncc:g}) is below min_ncc ({self.min_ncc:g})")
+        return self
 
 
 class PreparationConfig(ConfigModel):

@@ -17,7 +17,7 @@ _OTHER_THAN_REFUSED: dict[str, tuple[Severity, ...]] = {
             "empty-uids", "several-series", "mask-resampled", "mask-specks", "contrast-differs",
             "dates-differ", "implausible-growth", "kernels-differ", "lung-overlap",
             "nodule-displaced", "nodule-small", "patients-differ", "roi-coverage",
-            "thickness-differs", "patient-shared",
+            "thickness-differs", "patient-shared", "weak-registration",
         ),
         WARNING,
     ),

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from nognet.data.pairs.surroundings import AIR_HU, DENSE_HU, cube, scaled, shrunk
+from nognet.data.pairs.surroundings import AIR_HU, DENSE_HU, cube, padding_of, scaled, shrunk
 from nognet.data.sitk_bridge import resample
 from nognet.types import Geometry, Volume
 
@@ -35,10 +35,9 @@ def coarse_offsets_mm(
     half = min(TEMPLATE_RADIUS_MM, _extent_mm(fixed) / 2)
     n = int(2 * half / COARSE_MM) + 1
     grid = cube(centre_mm, n, COARSE_MM)
-    identity = sitk.Transform(3, sitk.sitkIdentity)
-    template = scaled(resample(_blurred(fixed), grid, identity, fill=np.nan))
+    template = _sampled(fixed, grid)
     whole = _cover(moving.geometry, COARSE_MM)
-    searched = scaled(resample(_blurred(moving), whole, identity, fill=np.nan))
+    searched = _sampled(moving, whole)
     score = _template_ncc(searched, template)
     left = score.copy()
     for _ in range(count):
@@ -64,10 +63,23 @@ def _between_voxels_xyz(score: NDArray[np.float64], peak: NDArray[np.intp]) -> N
     return between[::-1]
 
 
-def _blurred(volume: Volume) -> sitk.Image:
-    """Average and blur for the coarse search, so that it hardly depends on where voxels lie."""
+def _sampled(volume: Volume, grid: Geometry) -> NDArray[np.float32]:
+    """Sample a blurred volume on a coarse grid, scaled to [0, 1]; NaN where it is not known."""
     image: sitk.Image = sitk.Cast(shrunk(volume, COARSE_MM), sitk.sitkFloat32)
-    image = sitk.Clamp(image, lowerBound=AIR_HU, upperBound=DENSE_HU)
+    padding = padding_of(image)
+    image = _blurred(sitk.Clamp(image, lowerBound=AIR_HU, upperBound=DENSE_HU) - AIR_HU)
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    values = resample(image, grid, identity, fill=np.nan)
+    if padding is not None:  # what was blurred over the edge counts only by the known part
+        share = sitk.Cast(padding == 0, sitk.sitkFloat32)
+        known = resample(_blurred(share), grid, identity, fill=np.nan)
+        inside = resample(share, grid, identity, fill=np.nan)
+        values = np.where(inside > 0.5, values / np.maximum(known, np.float32(0.1)), np.nan)
+    return scaled(np.asarray(values + AIR_HU, dtype=np.float32))
+
+
+def _blurred(image: sitk.Image) -> sitk.Image:
+    """Blur for the coarse search, so that it hardly depends on where voxels lie."""
     if min(image.GetSize()) < 4:  # the recursive filter needs four voxels an axis
         return image
     blurred: sitk.Image = sitk.SmoothingRecursiveGaussian(image, COARSE_MM)

@@ -107,6 +107,7 @@ def cut_pair(
         header_days=_header_days(first.ct, second.ct),
         contrast=(first.ct.contrast, second.ct.contrast),
         lung_overlap=registration.lung_overlap,
+        ncc=registration.ncc,
         nearer=nearer,
     )
     return Cut(pair, facts, _quality(pair, registration), _voxels_left(pair, facts))

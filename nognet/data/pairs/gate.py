@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ MAX_DAYS_OFF = 1
 CLOSER_BY = 0.5
 """Another nodule this much closer (as a share of the own distance) is named as a likely swap."""
 SWAP_FROM_MM = 3.0
-"""Nodules closer than this to where they should lie are not taken for swapped."""
+"""Nodules closer than this to where they should lie are neither taken for swapped nor apart."""
 _ROUNDING_MM = 1e-3
 
 PAIR_CODES: dict[str, str] = {
@@ -29,8 +30,10 @@ PAIR_CODES: dict[str, str] = {
     "nodule-mismatch": "after registration the nodules lie apart: probably two different ones",
     "nodule-displaced": "after registration the nodules' centres lie several millimetres apart",
     "nodule-unmatched": "no nodule lies there at the other time: new, gone, or not marked",
+    "nodule-names": "one time is about every nodule ('*'), the other about nodules by name",
     "registration": "the two CTs could not be brought together",
     "lung-overlap": "after registration the lungs around the nodule overlap too little",
+    "weak-registration": "after registration the lungs around the nodule agree less than usual",
     "duplicate-study": "both times have the same CT",
     "patient-leak": "the same CT is listed under two patients",
     "patient-shared": "the headers give two patients of the table one PatientID",
@@ -80,9 +83,11 @@ ADVICE: dict[str, str] = {
     "too-large": "check the file; raise preparation.max_volume_voxels or max_unpacked_bytes",
     "registration": "check that both CTs are of one patient and region",
     "lung-overlap": "look at the pair in the sheet of `nognet check --sheet`",
+    "weak-registration": "look at the pair in the sheet of `nognet check --sheet`",
     "nodule-mismatch": "check the nodule's name at both times",
     "nodule-displaced": "look at the pair in the sheet of `nognet check --sheet`",
     "nodule-unmatched": "name or mark the nodule at both times, or leave it as it is",
+    "nodule-names": "write '*' in the column 'nodule' at both times, or a name at both",
     "nodule-small": "leave the pair out, or lower preparation.min_nodule_volume_mm3",
     "nodule-cut": "choose a larger roi.size_vox",
     "roi-coverage": "prefer a reconstruction with the whole lung in its field of view",
@@ -117,6 +122,7 @@ class PairFacts:
         header_days: Days between the two times by the CTs' headers; None where not known.
         contrast: Contrast agent at both times; None where the header doesn't tell.
         lung_overlap: Dice of the lungs around the nodule after registration; None where not known.
+        ncc: Correlation of the lungs around the nodule after registration; None where not known.
         nearer: The nodule of the follow-up that lies nearest to where this one should, another one
             than that of the same name; None where this one does, or is alone.
     """
@@ -132,6 +138,7 @@ class PairFacts:
     header_days: int | None = None
     contrast: tuple[bool | None, bool | None] = (None, None)
     lung_overlap: float | None = None
+    ncc: float | None = None
     nearer: Nearer | None = None
 
 
@@ -237,6 +244,10 @@ def _agreement(facts: PairFacts, limits: PreparationConfig) -> Iterator[Finding]
     if overlap is not None and overlap < least:
         message = f"the lungs around the nodule overlap by {overlap:.2f} (Dice), below {least:g}"
         yield Finding("lung-overlap", "warning", message)
+    ncc, usual = facts.ncc, limits.registration.warn_ncc
+    if ncc is not None and ncc < usual:
+        message = f"the lungs around the nodule correlate by {ncc:.2f}, below {usual:g}"
+        yield Finding("weak-registration", "warning", message)
     apart, slack = facts.displacement_mm, facts.radius_mm / 2
     # a nodule may grow to one side: its centre then moves by up to half its radius
     most, warned = (
@@ -250,6 +261,8 @@ def _agreement(facts: PairFacts, limits: PreparationConfig) -> Iterator[Finding]
         if other is not None and swapped
         else ""
     )
+    touch = max(sum(_radius_mm(volume) for volume in facts.volumes_mm3), SWAP_FROM_MM)
+    warned = min(warned, touch)  # two small nodules that don't even touch are hardly one
     if apart > most or (apart > warned and swapped):
         allowed = f"at most {most:.1f}" if apart > most else f"more than {warned:.1f}"
         message = f"after registration the nodules lie {apart:.1f} mm apart ({allowed}){hint}"
@@ -257,3 +270,7 @@ def _agreement(facts: PairFacts, limits: PreparationConfig) -> Iterator[Finding]
     elif apart > warned or swapped:
         message = f"after registration the nodules' centres lie {apart:.1f} mm apart{hint}"
         yield Finding("nodule-displaced", "warning", message)
+
+
+def _radius_mm(volume_mm3: float) -> float:
+    return float((volume_mm3 * 3 / (4 * math.pi)) ** (1 / 3))

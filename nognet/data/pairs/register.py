@@ -245,10 +245,10 @@ def _refuse_if_poor(result: Registration, config: RegistrationConfig) -> None:
             f"{config.min_ncc} is needed; check that both CTs are of one patient and region",
             code="registration",
         )
-    if result.shift_mm > config.max_shift_mm:
+    if config.max_shift_mm is not None and result.shift_mm > config.max_shift_mm:
         raise SiteDataError(
             f"registration moved the nodule's surroundings by {result.shift_mm:.0f} mm, at most "
-            f"{config.max_shift_mm:.0f} are allowed; check the pair, or raise "
-            "preparation.registration.max_shift_mm",
+            f"{config.max_shift_mm:.0f} are allowed; check the pair, or leave "
+            "preparation.registration.max_shift_mm out",
             code="registration",
         )

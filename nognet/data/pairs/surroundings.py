@@ -17,6 +17,8 @@ FINE_MM = 2.0
 BLIND_MARGIN_MM = 4.0
 """Rim around each nodule that the metric does not see either."""
 AIR_HU = -1000.0
+PADDING_HU = -1024.0
+"""What was never measured is written as this, and nothing lies below it (see `ct.hounsfield`)."""
 DENSE_HU = 200.0
 LUNG_HU = (-960.0, -500.0)
 """Lung with its small vessels; below lies the air around the patient, above all that is dense."""
@@ -81,8 +83,8 @@ def surroundings(
     """
     grid = cube(centre_mm, int(2 * half_mm / FINE_MM) + 1, FINE_MM)
     identity = sitk.Transform(3, sitk.sitkIdentity)
-    near = crop(side.ct, centre_mm, half_mm + 3 * FINE_MM)
-    values = resample(shrunk(near, FINE_MM), grid, identity, fill=np.nan)
+    near = shrunk(crop(side.ct, centre_mm, half_mm + 3 * FINE_MM), FINE_MM)
+    values = resample(_without_padding(near), grid, identity, fill=np.nan)
     visible = np.isfinite(values) & ~_blinded((side.nodule, *_small(side.others)), grid)
     image = np.nan_to_num(scaled(values))
     return Surroundings(to_sitk(image, grid), to_sitk(visible.astype(np.uint8), grid))
@@ -158,6 +160,40 @@ def shrunk(volume: Volume, spacing_mm: float) -> sitk.Image:
     ]
     image = to_sitk(volume.array, volume.geometry)
     return sitk.BinShrink(image, factors) if max(factors) > 1 else image
+
+
+def padding_of(image: sitk.Image) -> sitk.Image | None:
+    """Mark what lies outside a field of view and was written as the lowest HU; None if nothing is.
+
+    It comes in areas, with sharp edges that are none of the patient's. A noisy airway has single
+    voxels of that value, hardly ever a whole block of averaged ones and all blocks around it.
+
+    Args:
+        image: HU, shrunken by `shrunk`.
+
+    Returns:
+        1 in padding and in the one voxel around it that may be averaged with it.
+    """
+    lowest = sitk.GetArrayViewFromImage(image) <= PADDING_HU + 0.5
+    if not lowest.any():
+        return None
+    marked = sitk.GetImageFromArray(lowest.astype(np.uint8))
+    core = sitk.BinaryErode(marked, [1, 1, 0], sitk.sitkBox)
+    area = sitk.BinaryDilate(core, [2, 2, 1], sitk.sitkBox)
+    area.CopyInformation(image)
+    return area
+
+
+def _without_padding(image: sitk.Image) -> sitk.Image:
+    """Make padding NaN."""
+    padding = padding_of(image)
+    if padding is None:
+        return image
+    hu = sitk.GetArrayFromImage(image).astype(np.float32)
+    hu[sitk.GetArrayViewFromImage(padding) > 0] = np.nan
+    known = sitk.GetImageFromArray(hu)
+    known.CopyInformation(image)
+    return known
 
 
 def scaled(hu: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ GOOD = PairFacts(
     header_days=365,
     contrast=(False, False),
     lung_overlap=0.9,
+    ncc=0.9,
 )
 
 
@@ -80,6 +81,7 @@ def test_nothing_speaks_against_a_good_pair() -> None:
         ({"displacement_mm": 10.6}, "nodule-displaced", "warning"),
         ({"displacement_mm": 18.1}, "nodule-mismatch", "refused"),
         ({"lung_overlap": 0.59}, "lung-overlap", "warning"),
+        ({"ncc": LIMITS.registration.warn_ncc - 0.01}, "weak-registration", "warning"),
     ],
 )
 def test_each_limit_has_its_code(changes: dict[str, Any], code: str, severity: str) -> None:
@@ -105,6 +107,8 @@ def test_each_limit_has_its_code(changes: dict[str, Any], code: str, severity: s
         {"displacement_mm": 10.5},
         {"lung_overlap": 0.6},
         {"lung_overlap": None},
+        {"ncc": LIMITS.registration.warn_ncc},
+        {"ncc": None},
     ],
 )
 def test_what_lies_just_within_the_limits_passes(changes: dict[str, Any]) -> None:
@@ -127,6 +131,7 @@ def test_what_lies_just_within_the_limits_passes(changes: dict[str, Any]) -> Non
         ),
         ({"warn_nodule_displacement_mm": 1.0}, {"displacement_mm": 4.5}, "nodule-displaced"),
         ({"registration": RegistrationConfig(min_lung_overlap=0.95)}, {}, "lung-overlap"),
+        ({"registration": RegistrationConfig(warn_ncc=0.95)}, {}, "weak-registration"),
     ],
 )
 def test_every_threshold_comes_from_the_sites_file(
