@@ -216,9 +216,9 @@ def _unchecked(mask: MaskFile) -> Finding:
     """Say that there was no CT to hold the mask against."""
     referenced = mask.identity.referenced
     if referenced:
-        message = f"{mask.path}: drawn on series {referenced[0]}, which is not here"
+        message = f"{mask.path}: drawn on series {referenced[0]}; no usable CT of it is here"
         return Finding("mask-other-series", "warning", message)
-    message = f"{mask.path}: there is no CT here that it could be held against"
+    message = f"{mask.path}: no usable CT is here that it could be held against"
     return Finding("mask-other-series", "warning", message)
 
 

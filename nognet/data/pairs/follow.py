@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nognet.config import PreparationConfig
 from nognet.data.findings import Finding, without_repeats
+from nognet.data.pairs.confluence import drawn_as_one
 from nognet.data.pairs.gate import Nearer
 from nognet.data.pairs.match import distances_mm, match_nodules
 from nognet.data.pairs.outcome import row_token
@@ -167,15 +168,19 @@ def _followed(
         matched = {mine[0]: theirs[0]} if tried else {}
     else:
         matched = _matched(first, second, (tried, theirs), maps, limits)
+    gone = [k for k in tried if k not in matched]
+    new = [t for t in theirs if t not in matched.values()]
+    good = {k: r for k in tried if (r := maps.of(k)) is not None}
+    merged = drawn_as_one((first.parts, second.parts), matched, good, (gone, new))
     for k in tried:
         if k in matched:
-            yield _one(first, second, shared, maps, (k, matched[k]))
+            told = (_as_one(*merged[k], shared),) if k in merged else ()
+            yield replace(_one(first, second, shared, maps, (k, matched[k])), findings=told)
         else:
             yield _gone(first, shared, k, maps.distances_mm[k][list(theirs)])
     if len(tried) == len(mine):  # else one of those that failed may be what they were
-        for t in theirs:
-            if t not in matched.values():
-                yield _new(second, shared, t)
+        for t in new:
+            yield _new(second, shared, t)
 
 
 def _matched(
@@ -228,6 +233,16 @@ def _one(
         and replace(registration, nodule_displacement_mm=float(away[after])),
         nearer=nearer,
     )
+
+
+def _as_one(forth: int, behind: int, shared: SharedName) -> Finding:
+    rows = row_token(0, shared.places[0]), row_token(1, shared.places[1])
+    one, two, count = (*reversed(rows), forth) if forth else (*rows, behind)
+    message = (
+        f"row {one} has one nodule where row {two} has {count + 1}: its volume is not that of the "
+        "same nodule; draw them alike at both times"
+    )
+    return Finding("nodule-mismatch", "refused", message)
 
 
 def _gone(

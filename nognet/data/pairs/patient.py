@@ -25,6 +25,7 @@ from nognet.data.pairs.places import UNFORESEEN
 from nognet.data.pairs.task import PatientTask
 from nognet.data.pairs.timepoints import TimePoint, TimeReading
 from nognet.data.pairs.times import PatientTimes
+from nognet.data.pairs.unpaired import named_once, named_unlike
 from nognet.data.store import CACHE_WRITE, PairRecord, find_pair, write_pair
 from nognet.errors import NognetError, SiteDataError
 
@@ -53,6 +54,8 @@ class _Patient:
         outcomes = [
             o for times in combinations(self._times.points, 2) for o in self._outcomes(times)
         ]
+        for point, once in named_once(self._times.points):
+            outcomes.append(self._told((point, point), once, None, reused=False))
         summaries = tuple(self._times.summary(point) for point in self._times.points)
         self._times.memory.forget_other_files(
             path for point in self._times.points for path in point.paths
@@ -62,7 +65,9 @@ class _Patient:
         return PatientResult(self._task.patient_id, tuple(outcomes), summaries, seconds)
 
     def _outcomes(self, times: Two) -> Iterator[PairOutcome]:
-        """Say what became of each nodule that both times name."""
+        """Say what became of each nodule that both times name, or name unlike each other."""
+        for unlike in named_unlike(*times):
+            yield self._told(times, unlike, None, reused=False)
         names = _shared_names(*times)
         if not names:
             return
@@ -77,12 +82,14 @@ class _Patient:
             self._times.memory.save()
             records = self._records(times, key, made) or {}
         for outcome in made or ():
-            yield self._told(times, outcome, records.get(outcome.nodule), reused=made is known)
+            yield self._told(
+                times, outcome, records.get((outcome.name, outcome.part)), reused=made is known
+            )
 
     def _records(
         self, times: Two, key: str, outcomes: Sequence[NoduleOutcome]
-    ) -> dict[str, PairRecord] | None:
-        """Find the stored pairs; None where one is gone, or a cut is wanted that wasn't kept."""
+    ) -> dict[tuple[str, str], PairRecord] | None:
+        """Find the stored pairs by name and part; None where one is gone, or a cut is wanted that wasn't kept."""
         found = {}
         for outcome in outcomes:
             if outcome.stored:
@@ -93,7 +100,7 @@ class _Patient:
                 )
                 if record is None:
                     return None
-                found[outcome.nodule] = record
+                found[outcome.name, outcome.part] = record
             elif self._task.keep_cuts and outcome.was_cut and outcome.cut is None:
                 return None
         return found

@@ -136,7 +136,7 @@ def time_points(rows: Sequence[StudyRow]) -> tuple[TimePoint, ...]:
 
 def moment_of(point: TimePoint, name: str, points: Sequence[TimePoint]) -> str:
     """Name a nodule's time for its pseudonym: the date, numbered where one day has several CTs."""
-    same = [p for p in points if p.date == point.date and name in p.names]
+    same = [p for p in points if p.date == point.date and (p == point or name in p.names)]
     number = same.index(point)
     return point.date.isoformat() + (f".{number + 1}" if number else "")
 
