@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nognet.commands.pair_table import counts_of, one_line, pair_lines, series_json
+from nognet.commands.pair_table import (
+    counts_of,
+    distinct,
+    one_line,
+    pair_lines,
+    series_json,
+    to_do_lines,
+)
 from nognet.commands.prepare import progress_to_stderr
 from nognet.console import emit, say
 
@@ -36,6 +43,8 @@ def check(
     from nognet.config import load_site
     from nognet.data.site.examine import examine_site
 
+    if sheet is not None:
+        _want_writable(sheet)
     config = load_site(site)
     with progress_to_stderr(f"check {config.name}") as progress:
         examination = examine_site(config, progress=progress, keep_cuts=sheet is not None)
@@ -47,6 +56,21 @@ def check(
     if sheet is not None:
         _write_sheet(sheet, config, examination)
     _fail_if_bad(config.name, examination, strict=strict)
+
+
+def _want_writable(sheet: Path) -> None:
+    """Refuse a sheet that can't be written now, not after all pairs were registered."""
+    from nognet.errors import SiteDataError
+    from nognet.report.sheet import SUFFIXES
+
+    if sheet.suffix.lower() not in SUFFIXES:
+        raise SiteDataError(
+            f"--sheet {sheet}: '{sheet.suffix}' is not known; give a name that ends with "
+            f"{' or '.join(SUFFIXES)}",
+            code="sheet-format",
+        )
+    if sheet.is_dir():
+        raise SiteDataError(f"--sheet {sheet}: is a folder; give a file", code="sheet-write")
 
 
 def _as_json(name: str, examination: Examination) -> dict[str, object]:
@@ -62,10 +86,17 @@ def _as_json(name: str, examination: Examination) -> dict[str, object]:
 
 def _as_text(config: SiteConfig, examination: Examination) -> Iterator[str]:
     from nognet.commands.inspect_table import as_table
+    from nognet.commands.lines import text_width
 
-    yield from as_table([found.row for found in examination.series], config.studies.parent)
-    yield ""
-    yield from pair_lines(examination.outcomes)
+    width = text_width()
+    rows = [found.row for found in distinct(examination.series)]
+    yield from as_table(rows, config.studies.parent, width=width, advice=False)
+    parts = (pair_lines(examination.outcomes, width=width), to_do_lines(examination, width=width))
+    for part in parts:
+        lines = list(part)
+        if lines:
+            yield ""
+            yield from lines
     yield ""
     yield f"{config.name}: {one_line(examination)}"
 
@@ -113,9 +144,15 @@ def _caption(outcome: PairOutcome) -> str:
 def _fail_if_bad(name: str, examination: Examination, *, strict: bool) -> None:
     from nognet.errors import SiteDataError
 
+    outcomes = examination.outcomes
+    if not outcomes:
+        raise SiteDataError(
+            f"{name}: there is no pair; a pair is one nodule of one patient at two dates: see "
+            "'patient', 'nodule' and 'date' of the table",
+            code="check",
+        )
     failing = ("refused", "warning") if strict else ("refused",)
-    bad = sum(outcome.status in failing for outcome in examination.outcomes)
-    if bad or not examination.outcomes:
-        what = "refused or warned of" if strict else "refused"
-        found = f"{bad} of {len(examination.outcomes)} pairs are {what}"
-        raise SiteDataError(f"{name}: {found}", code="check")
+    bad = sum(outcome.status in failing for outcome in outcomes)
+    if bad:
+        what = "refused or warned of" if strict else "refused; `nognet prepare` leaves them out"
+        raise SiteDataError(f"{name}: of {len(outcomes)} pairs {bad} are {what}", code="check")

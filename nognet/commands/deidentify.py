@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nognet.commands.lines import harmless, text_width, wrapped
 from nognet.commands.prepare import progress_to_stderr
 from nognet.console import emit, say
 
@@ -26,7 +27,10 @@ def deidentify(
     his dates alike, so intervals stay exact. Images that may show text are left out and listed.
 
     Federated training doesn't need it: there the files never leave the site. Have the copies looked
-    over before they do; a face can be seen in a CT of the head. Needs `pip install 'nognet[deid]'`.
+    over before they do; a face can be seen in a CT of the head.
+
+    SOURCE is a folder of studies and is only read; DESTINATION is new or empty. Needs the extra
+    `deid` of nognet.
     """
     from nognet.config import load_site
     from nognet.data.deid.export import export_deidentified
@@ -37,7 +41,9 @@ def deidentify(
     with progress_to_stderr("deidentify", what="files") as progress:
         export = export_deidentified(source, destination, pseudonyms, progress=progress)
     for left_out in export.left_out[:LEFT_OUT_SHOWN]:
-        say(f"  left out  {left_out.code:14} {left_out.path}: {left_out.reason}")
+        told = f"  left out  {left_out.code:14} {left_out.path}: {left_out.reason}"
+        for line in harmless(wrapped(told, "", width=text_width(), hanging=" " * 12)):
+            say(line)
     counts = Counter(left_out.code for left_out in export.left_out)
     if len(export.left_out) > LEFT_OUT_SHOWN:
         listed = ", ".join(f"{count} {code}" for code, count in sorted(counts.items()))

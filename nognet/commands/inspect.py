@@ -35,12 +35,15 @@ def inspect(
 ) -> None:
     """Look through a hospital's export: every series and mask, one row each, and what is wrong.
 
+    PATH is a folder, a ZIP archive or one file; it is only read.
+
     Rows are ok, warning, refused (prepare would refuse it too) or skipped (nothing to train on).
-    Ends with exit code 4 where there is nothing at PATH (with --strict: or a row is refused).
+    Ends with exit code 4 where PATH is not there (with --strict: or a row is refused).
     """
     import SimpleITK as sitk
 
     from nognet.commands.inspect_table import as_table
+    from nognet.commands.lines import text_width
     from nognet.commands.prepare import progress_to_stderr
     from nognet.config import PreparationConfig, load_site
     from nognet.data.inspect_tree import inspect as inspect_tree
@@ -53,7 +56,7 @@ def inspect(
     if as_json:
         emit(json.dumps([row.as_json() for row in rows], indent=2, allow_nan=False))
     else:
-        for line in as_table(rows, path):
+        for line in as_table(rows, path, width=text_width()):
             emit(line)
     refused = sum(row.status == "refused" for row in rows)
     if strict and refused:

@@ -1,17 +1,16 @@
-"""Rows of an inspection as lines of text, at most 120 columns wide."""
+"""Rows of an inspection as lines of text."""
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nognet.commands.lines import WIDTH, advice_lines, harmless, wrapped
 from nognet.data.inspection import Inspected, Kind
 
-WIDTH = 120
 INDENT = " " * 9
-PATH_AT_LEAST = 30
+PATH_AT_LEAST = 20
 LINES_OF_A_REASON = 12
 """So many folders of files left aside for one reason are listed, the others counted."""
 _HEADINGS = ("status", "what", "size", "spacing mm", "plane", "kernel", "HU")
@@ -24,27 +23,34 @@ _NOUNS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def as_table(rows: Sequence[Inspected], path: Path) -> Iterator[str]:
-    """Write the table, what was left aside, what to do, and a line that sums it up."""
-    for line in _lines(rows, path):
-        # names of files and texts of headers could hold what steers a terminal
-        yield "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+def as_table(
+    rows: Sequence[Inspected], path: Path, *, width: int = WIDTH, advice: bool = True
+) -> Iterator[str]:
+    """Write the table, what was left aside, what to do, and a line that sums it up.
+
+    Args:
+        rows: What was found.
+        path: Paths are shown from here.
+        width: Columns.
+        advice: Whether to say what to do.
+    """
+    return harmless(_lines(rows, path, width, advice=advice))
 
 
-def _lines(rows: Sequence[Inspected], path: Path) -> Iterator[str]:
+def _lines(rows: Sequence[Inspected], path: Path, width: int, *, advice: bool) -> Iterator[str]:
     told = [row for row in rows if row.status != "skipped"]
     skipped = [row for row in rows if row.status == "skipped"]
     if told:
-        yield from _table(told, path)
+        yield from _table(told, path, width)
         yield ""
     if skipped:
         yield "Left aside:"
-        yield from _left_aside(skipped, path)
+        yield from _left_aside(skipped, path, width)
         yield ""
-    advice = list(_what_to_do(told))
-    if advice:
-        yield "What to do:"
-        yield from advice
+    counts = Counter(code for row in told for code in row.codes)
+    to_do = list(advice_lines(counts, "row", width=width)) if advice else []
+    if to_do:
+        yield from to_do
         yield ""
     yield summary(rows, path)
 
@@ -58,20 +64,23 @@ def summary(rows: Sequence[Inspected], path: Path) -> str:
     return f"{path}: {', '.join(found)}: {', '.join(shown)}"
 
 
-def _table(rows: Sequence[Inspected], root: Path) -> Iterator[str]:
+def _table(rows: Sequence[Inspected], root: Path, width: int) -> Iterator[str]:
     """Align the columns, the path last and wrapped; each row's findings follow it."""
     cells = [_cells(row) for row in rows]
     widths = [max(len(heading), *(len(c[i]) for c in cells)) for i, heading in enumerate(_HEADINGS)]
-    left = max(PATH_AT_LEAST, WIDTH - sum(widths) - 2 * len(widths))
+    left = max(PATH_AT_LEAST, width - sum(widths) - 2 * len(widths))
     before = " " * (sum(widths) + 2 * len(widths))
     headings = "  ".join(h.ljust(w) for h, w in zip(_HEADINGS, widths, strict=True))
     yield f"{headings}  path"
+    shared = Counter(path for path, _ in {(r.path, r.series_uid) for r in rows if r.kind == "ct"})
     for row, columns in zip(rows, cells, strict=True):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(columns, widths, strict=True))
+        line = "  ".join(cell.ljust(w) for cell, w in zip(columns, widths, strict=True))
         first, *more = _path_lines(_below(row.path, root), left)
         yield f"{line}  {first}"
         yield from (f"{before}{part}" for part in more)
-        yield from _said(row)
+        if row.kind == "ct" and shared[row.path] > 1:  # what the column 'series' needs
+            yield f"{INDENT}series {row.series_uid}"
+        yield from _said(row, width)
 
 
 def _path_lines(path: str, width: int) -> list[str]:
@@ -85,12 +94,12 @@ def _path_lines(path: str, width: int) -> list[str]:
     return [*lines, path]
 
 
-def _said(row: Inspected) -> Iterator[str]:
+def _said(row: Inspected, width: int) -> Iterator[str]:
     """Write the findings below a row, the worst first, each under its code."""
     findings = sorted(row.findings, key=lambda f: row.codes.index(f.code))
     said = [f"{f.code}: {_without_code(f.message, f.code)}" for f in findings]
     for text in dict.fromkeys([*said, *([f"note: {row.note}"] if row.note else [])]):
-        yield from _wrapped(text, INDENT)
+        yield from wrapped(text, INDENT, width=width)
 
 
 def _without_code(message: str, code: str) -> str:
@@ -116,7 +125,7 @@ def _what(row: Inspected) -> str:
     return f"{kind} {row.modality}".rstrip()
 
 
-def _left_aside(rows: Sequence[Inspected], root: Path) -> Iterator[str]:
+def _left_aside(rows: Sequence[Inspected], root: Path, width: int) -> Iterator[str]:
     """Fold rows of one folder and one reason into a line."""
     reasons: dict[tuple[str, str], dict[str, list[Inspected]]] = {}
     for row in rows:
@@ -125,7 +134,7 @@ def _left_aside(rows: Sequence[Inspected], root: Path) -> Iterator[str]:
         folders[_below(str(Path(row.path).parent), root)].append(row)
     for (code, message), folders in reasons.items():
         count = sum(map(len, folders.values()))
-        yield from _wrapped(f"{code}: {message} ({count})", "  ")
+        yield from wrapped(f"{code}: {message} ({count})", "  ", width=width)
         for folder, members in list(folders.items())[:LINES_OF_A_REASON]:
             yield f"    {_place(folder, members, root)}"
         if len(folders) > LINES_OF_A_REASON:
@@ -143,18 +152,6 @@ def _place(folder: str, members: Sequence[Inspected], root: Path) -> str:
     return f"{', '.join(counted)} in {folder}"
 
 
-def _what_to_do(rows: Sequence[Inspected]) -> Iterator[str]:
-    """Give the advice for each code once, the most frequent first."""
-    from nognet.data.pairs.gate import advice_for
-
-    counts = Counter(code for row in rows for code in row.codes)
-    widest = max(map(len, counts), default=0)
-    for code, count in counts.most_common():
-        if advice_for(code):
-            head = f"  {code.ljust(widest)} {count:5} x  "
-            yield from _wrapped(f"{head}{advice_for(code)}", "", hanging=" " * len(head))
-
-
 def _below(path: str, root: Path) -> str:
     """Shorten a path to what lies below the root."""
     head = str(root)
@@ -163,14 +160,6 @@ def _below(path: str, root: Path) -> str:
     if path.startswith(f"{head}!"):
         return f"{root.name}{path[len(head) :]}"
     return path.removeprefix(f"{head.rstrip('/')}/") if head != "." else path
-
-
-def _wrapped(text: str, indent: str, *, hanging: str | None = None) -> list[str]:
-    after = f"{indent}  " if hanging is None else hanging
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=after, drop_whitespace=True,
-        break_on_hyphens=False,
-    )  # fmt: skip
 
 
 def _shortened(text: str, width: int) -> str:

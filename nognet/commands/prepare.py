@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nognet.commands.lines import WIDTH, advice_lines, counted, harmless, text_width, wrapped
 from nognet.commands.pair_table import one_line
 from nognet.console import emit, say
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nognet.data.store import PreparedSite
 
 REFUSED_SHOWN = 40
+PAIRS_NAMED = 3
 
 
 def prepare(
@@ -32,7 +34,12 @@ def prepare(
         ),
     ] = False,
 ) -> None:
-    """Read, register and cut every pair; store what is usable, list what is not and why."""
+    """Read, register and cut every pair; store what is usable, list what is not and why.
+
+    What didn't change is not read again; after Ctrl-C the next run goes on where this one was.
+
+    Ends with exit code 4 where no pair can be used; one that is refused doesn't fail it.
+    """
     from nognet.config import load_site
     from nognet.data.site.prepare import prepare_site_with_report
 
@@ -43,44 +50,94 @@ def prepare(
         emit(json.dumps(_as_json(config.name, prepared, examination), indent=2, allow_nan=False))
         return
     emit(f"{config.name}: {one_line(examination)}")
-    for line in [*findings_table(examination.outcomes), *_counts_table(prepared)]:
+    for line in [
+        *findings_table(examination.outcomes, width=text_width()),
+        *_counts_table(prepared),
+    ]:
         emit(line)
 
 
-def findings_table(outcomes: Sequence[PairOutcome]) -> Iterator[str]:
-    """List the findings: warnings summed by code, refusals pair by pair with what to do."""
-    from nognet.data.pairs.gate import advice_for, meaning_of
+def findings_table(outcomes: Sequence[PairOutcome], *, width: int = WIDTH) -> Iterator[str]:
+    """List the findings: warnings summed by code, refusals by what was found, then what to do."""
+    return harmless(_findings(outcomes, width))
 
-    warned = Counter(
+
+def _findings(outcomes: Sequence[PairOutcome], width: int) -> Iterator[str]:
+    from nognet.data.pairs.gate import meaning_of
+
+    warned = _codes(outcomes, "warning")
+    for code, count in sorted(warned.items()):
+        yield from _row("warning", code, count, meaning_of(code), width)
+    refused: dict[tuple[str, str], list[PairOutcome]] = {}
+    for outcome in outcomes:
+        for finding in outcome.findings:
+            if outcome.status == finding.severity == "refused":
+                refused.setdefault((finding.code, finding.message), []).append(outcome)
+    for (code, message), pairs in list(refused.items())[:REFUSED_SHOWN]:
+        rows = ", ".join(f"{o.lines[0]} and {o.lines[1]}" for o in pairs[:PAIRS_NAMED])
+        more = " ..." * (len(pairs) > PAIRS_NAMED)
+        yield from _row("refused", code, len(pairs), f"{message} (rows {rows}{more})", width)
+    if len(refused) > REFUSED_SHOWN:
+        yield f"  ... and {len(refused) - REFUSED_SHOWN} more refusals (see --json)"
+    skipped = _codes(outcomes, "skipped")
+    for code, count in sorted(skipped.items()):
+        yield from _row("skipped", code, count, meaning_of(code), width)
+    yield from advice_lines(warned + _codes(outcomes, "refused") + skipped, "pair", width=width)
+
+
+def _codes(outcomes: Sequence[PairOutcome], status: str) -> Counter[str]:
+    """Count the pairs of a status by each code that is of that severity."""
+    return Counter(
         code
         for outcome in outcomes
-        if outcome.status == "warning"
-        for code in {finding.code for finding in outcome.findings}
+        if outcome.status == status
+        for code in {f.code for f in outcome.findings if f.severity == status}
     )
-    for code, count in sorted(warned.items()):
-        advice = advice_for(code)
-        yield f"  warning  {code:18} {count:4} pairs  {meaning_of(code)}" + (
-            f"; {advice}" if advice else ""
-        )
-    refused = [outcome for outcome in outcomes if outcome.status == "refused"]
-    for outcome in refused[:REFUSED_SHOWN]:
-        for finding in outcome.findings:
-            if finding.severity == "refused":
-                rows = f"rows {outcome.lines[0]} and {outcome.lines[1]}"
-                yield f"  refused  {finding.code:18} {rows}: {finding.message}"
-    skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
-    if skipped:
-        codes = sorted({finding.code for outcome in skipped for finding in outcome.findings})
-        yield f"  skipped  {', '.join(codes):18} {len(skipped):4} nodules (see `nognet check`)"
-    if len(refused) > REFUSED_SHOWN:
-        yield f"  ... and {len(refused) - REFUSED_SHOWN} more refused pairs (see --json)"
+
+
+def _row(status: str, code: str, count: int, text: str, width: int) -> list[str]:
+    head = f"  {status}  {code:18} {counted(count, 'pair')}  "
+    return wrapped(f"{head}{text}", "", width=width, hanging=" " * len(head))
 
 
 @contextmanager
 def progress_to_stderr(
     title: str, *, what: str = "patients"
 ) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar on a terminal, a line now and then elsewhere; both on stderr."""
+    """Show a bar on a terminal, a line now and then elsewhere; both on stderr.
+
+    Ctrl-C is answered at once: work in hand may take a while to end.
+    """
+    with _ctrl_c_answered(title), _progress(title, what) as tell:
+        yield tell
+
+
+@contextmanager
+def _ctrl_c_answered(title: str) -> Iterator[None]:
+    """Say on Ctrl-C that it was heard, and what comes of it."""
+    import os
+    import signal
+    import threading
+
+    def answer(*_: object) -> None:
+        # os.write: a handler may come in the midst of a write to stderr
+        told = f"\n{title}: interrupted; ends when work in hand is done, what is done is kept\n"
+        os.write(2, told.encode(errors="replace"))
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, answer)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def _progress(title: str, what: str) -> Iterator[Callable[[int, int, str], None]]:
     import time
 
     from rich.console import Console

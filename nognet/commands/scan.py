@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nognet.commands.lines import harmless, text_width, wrapped
 from nognet.commands.prepare import progress_to_stderr
 from nognet.console import emit, say
 
@@ -36,6 +37,8 @@ def scan(
     force: Annotated[bool, typer.Option("--force", help="Replace a table that is there.")] = False,
 ) -> None:
     """Propose studies.csv from the DICOM headers below FOLDER, and explain each choice.
+
+    FOLDER is where the exported studies lie, in any order; archives are not looked into.
 
     Each patient and date gets one axial CT series: one that a mask was drawn on, with the kernel of
     most dates, and of these the thinnest. Look the table over, then run `nognet check`.
@@ -73,20 +76,22 @@ def _explain(proposal: Proposal, folder: Path) -> None:
         f"{folder}: {proposal.dicom_files} of {proposal.files} files are DICOM; "
         f"{len(proposal.patients)} patients, {len(with_rows)} with pairs to propose"
     )
+    width = text_width()
     for patient in with_rows:
-        for line in _choices(patient):
+        for line in harmless(_choices(patient, width)):
             emit(line)
     aside = [item for patient in proposal.patients for item in patient.left_aside]
     aside = [item for item in [*aside, *proposal.left_aside] if item.code != "not-chosen"]
     if aside:
         say(f"left aside ({len(aside)}):")
     for item in aside[:LEFT_ASIDE_SHOWN]:
-        say(f"  {_about(item, folder)}")
+        for line in harmless(wrapped(_about(item, folder), "  ", width=width)):
+            say(line)
     if len(aside) > LEFT_ASIDE_SHOWN:
         say(f"  ... and {len(aside) - LEFT_ASIDE_SHOWN} more (see --json)")
 
 
-def _choices(patient: PatientProposal) -> list[str]:
+def _choices(patient: PatientProposal, width: int) -> list[str]:
     from nognet.data.site.scan_choice import describe
 
     lines = []
@@ -94,12 +99,13 @@ def _choices(patient: PatientProposal) -> list[str]:
         rows = [row for row in patient.rows if row.date == choice.date]
         nodules = ", ".join(row.nodule for row in rows)
         drawn = f"nodules {nodules}" if len(rows) > 1 else f"nodule {nodules}"
-        lines.append(
-            f"  {patient.patient}  {choice.date}  {describe(choice.series)}: {choice.why}; "
-            + (drawn if rows else "not in the table: no nodule drawn")
+        told = f"{patient.patient}  {choice.date}  {describe(choice.series)}: {choice.why}; " + (
+            drawn if rows else "not in the table: no nodule drawn"
         )
-        lines += [f"      not {describe(o)}: {why}" for o, why in choice.instead_of]
-        lines += [f"      note: {note}" for note in choice.notes]
+        lines += wrapped(told, "  ", width=width, hanging=" " * 6)
+        others = [f"not {describe(o)}: {why}" for o, why in choice.instead_of]
+        for text in [*others, *(f"note: {note}" for note in choice.notes)]:
+            lines += wrapped(text, " " * 6, width=width)
     return lines
 
 

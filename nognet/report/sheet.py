@@ -14,6 +14,8 @@ from nognet.report.sheet_panels import SheetTile, draw_tile
 
 __all__ = ["SheetTile", "write_sheet"]
 
+SUFFIXES = (".html", ".png")
+
 
 def write_sheet(path: Path, title: str, tiles: Iterable[SheetTile]) -> tuple[Path, ...]:
     """Write the contact sheet; equal input gives equal bytes.
@@ -32,7 +34,7 @@ def write_sheet(path: Path, title: str, tiles: Iterable[SheetTile]) -> tuple[Pat
         SiteDataError: the suffix is another one, or the file can't be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in {".html", ".png"}:
+    if suffix not in SUFFIXES:
         raise SiteDataError(
             f"{path}: a contact sheet is written as .html or .png, not as '{path.suffix}'",
             code="sheet-format",

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from nognet.commands.main import app
-from nognet.errors import NognetError
+from nognet.errors import NognetError, SiteDataError
 from tests.builders.site_files import Offset, Scan, write_scan, write_table
 
 DATES = ("2020-01-01", "2021-01-01")
@@ -77,7 +77,7 @@ def test_the_table_gives_series_pairs_findings_and_advice(site: Path) -> None:
     assert row.endswith("nodule-mismatch")
     found = " ".join(text.split())
     assert "nodule-mismatch: after registration the nodules lie" in found
-    assert "-> check the nodule's name at both times" in found
+    assert "nodule-mismatch 1 pair check the nodule's name at both times" in found
     assert lines[-1].startswith("here: 2 pairs, 1 ok, 0 warning, 1 refused")
     assert sum("/ct" in line for line in lines) == 5
     assert max(map(len, lines)) <= 130
@@ -119,6 +119,32 @@ def test_the_sheet_is_written_where_it_was_asked_for(site: Path, tmp_path: Path)
     done = check(site, "--sheet", str(tmp_path / "sheet.html"))
     assert (tmp_path / "sheet.html").stat().st_size > 10_000
     assert "contact sheet written to" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["sheet.pdf", "sheet", "."])
+def test_a_sheet_that_can_not_be_written_is_refused_before_anything_is_read(
+    site: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("examined")
+
+    monkeypatch.setattr("nognet.data.site.examine.examine_site", never)
+    done = check(site, "--sheet", str(site.parent / name))
+    assert isinstance(done.exception, SiteDataError)
+    assert ".html or .png" in str(done.exception)
+
+
+def test_a_table_without_a_pair_says_what_a_pair_is(site: Path) -> None:
+    rows = (site.parent / "studies.csv").read_text().splitlines()
+    (site.parent / "one.csv").write_text("\n".join(rows[:2]))
+    lone = site.parent / "one.yaml"
+    lone.write_text(site.read_text().replace("studies: studies.csv", "studies: one.csv"))
+    done = check(lone)
+    assert isinstance(done.exception, SiteDataError)
+    assert "there is no pair; a pair is one nodule of one patient at two dates" in str(
+        done.exception
+    )
+    assert "1 patient without a pair" in done.stdout
 
 
 def test_check_leaves_no_index_and_no_splits(site: Path) -> None:

@@ -58,7 +58,7 @@ def test_warnings_are_counted_by_pairs_and_not_by_times(site: Path) -> None:
         for file in (site.parent / place / "ct").iterdir():
             edit(file, **dict.fromkeys(tags))
     done = run("prepare", "--site", str(site))
-    [line] = [line for line in done.stdout.splitlines() if "missing-tags" in line]
+    [line] = [line for line in done.stdout.splitlines() if "warning  missing-tags" in line]
     assert line.split()[2:4] == ["2", "pairs"]
 
 

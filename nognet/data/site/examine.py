@@ -136,10 +136,10 @@ def _run(
     tell = progress or (lambda *_: None)
     tell(0, len(tasks), f"{len(tasks)} patients, {workers} at a time")
     if workers == 1:
-        results = []
-        for done, task in enumerate(tasks, start=1):
+        results: list[PatientResult] = []
+        for task in tasks:
             results.append(prepare_patient(task))
-            tell(done, len(tasks), _summary(results[-1]))
+            tell(len(results), len(tasks), _summary(results))
         return results
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nognet.data.pairs.patient", "highdicom"])
@@ -159,12 +159,12 @@ def _run(
 
 
 def _await_all(futures: Sequence[Future[PatientResult]], tell: Progress) -> None:
-    pending, done = set(futures), 0
+    pending, results = set(futures), list[PatientResult]()
     while pending:
         finished, pending = wait(pending, return_when=FIRST_COMPLETED)
         for future in finished:
-            done += 1
-            tell(done, len(futures), _summary(future.result()))
+            results.append(future.result())
+            tell(len(results), len(futures), _summary(results))
 
 
 def _start_worker() -> None:
@@ -184,7 +184,9 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _summary(result: PatientResult) -> str:
-    refused = sum(o.status == "refused" for o in result.outcomes)
-    usable = sum(o.record is not None for o in result.outcomes)
-    return f"{usable} pairs usable" + (f", {refused} refused" if refused else "")
+def _summary(results: Sequence[PatientResult]) -> str:
+    """Count the pairs so far."""
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    refused = sum(outcome.status == "refused" for outcome in outcomes)
+    usable = sum(outcome.record is not None for outcome in outcomes)
+    return f"so far {usable} pairs usable" + (f", {refused} refused" if refused else "")
