@@ -31,6 +31,7 @@ from nognet.data.pairs.surroundings import (
     Surroundings,
     ball_of,
     lung_of,
+    smoothed,
     surroundings,
 )
 from nognet.data.sitk_bridge import single_thread
@@ -172,31 +173,27 @@ class _Found:
 
 def _refined(fixed: Surroundings, moving: Surroundings, start: _Found, *, affine: bool) -> _Found:
     """Fit an affine map, or a rigid one where the affine is no breath or explains no more."""
-    lung = lung_of(fixed)
-    begin, before = start.map, start.agreement
+    lung, soft = lung_of(smoothed(fixed)), smoothed(moving)
+
+    def found(fitted: LinearMap, kind: Kind) -> _Found:
+        return _Found(fitted, agreement(fitted.transform(), fixed, moving), kind)
+
+    def stretched_from(begin: LinearMap) -> _Found | None:
+        fitted = fit_affine(lung, soft, begin)
+        return found(fitted, "affine") if _is_sane(fitted) else None
+
     if affine:
-        stretched = _stretched(lung, fixed, moving, begin)
+        stretched = stretched_from(start.map)
         if stretched is None or stretched.agreement.ncc < SURE_NCC:  # not quite near enough?
-            nearer = fit_rigid(lung, moving, begin, fine=False)
-            stretched = _better(stretched, _stretched(lung, fixed, moving, nearer))
-        if stretched and 1 - stretched.agreement.ncc <= (1 - MIN_GAIN) * (1 - before.ncc):
+            nearer = fit_rigid(lung, soft, start.map, fine=False)
+            stretched = _better(stretched, stretched_from(nearer))
+        unexplained = (1 - MIN_GAIN) * (1 - start.agreement.ncc)
+        if stretched and 1 - stretched.agreement.ncc <= unexplained:
             return stretched
     half_mm = fixed.image.GetSize()[0] * FINE_MM / 2
-    rigid = fit_rigid(ball_of(lung, RIGID_SHARE * half_mm), moving, begin)
-    after = agreement(rigid.transform(), fixed, moving)
-    if after.ncc < before.ncc - RIGID_NCC_LOSS:
-        return start
-    return _Found(rigid, after, "rigid")
-
-
-def _stretched(
-    lung: Surroundings, fixed: Surroundings, moving: Surroundings, begin: LinearMap
-) -> _Found | None:
-    """Fit an affine map; None where it is no breath."""
-    found = fit_affine(lung, moving, begin)
-    if not _is_sane(found):
-        return None
-    return _Found(found, agreement(found.transform(), fixed, moving), "affine")
+    rigid = found(fit_rigid(ball_of(lung, RIGID_SHARE * half_mm), soft, start.map), "rigid")
+    worse = rigid.agreement.ncc < start.agreement.ncc - RIGID_NCC_LOSS
+    return start if worse else rigid
 
 
 def _better(one: _Found | None, other: _Found | None) -> _Found | None:

@@ -17,6 +17,12 @@ THRESHOLD_RANGE = (0.2, 0.8)
 """How far the threshold of a resampled mask may move from one half to keep the volume."""
 
 
+GAUSS_OF_FWHM = 1 / 2.3548
+"""Standard deviation of a Gaussian by its full width at half maximum."""
+LEAST_WIDER_MM2 = 0.02
+"""Voxels of 0.99 mm are as good as 1 mm."""
+
+
 def crop_mask(mask: NDArray[np.uint8], geometry: Geometry) -> Volume:
     """Crop a mask ``(D, H, W)``, not empty, to its nodule with a rim of one empty voxel.
 
@@ -92,11 +98,27 @@ def cut_image(
         ``(D, H, W)`` float32 in [0, 1]; outside the CT's field of view it is air.
     """
     near = _near(volume, grid, transform)
-    values = resample(to_sitk(near.array, near.geometry), grid, transform, fill=AIR_HU)
+    image = _without_aliases(to_sitk(near.array, near.geometry), grid.spacing_mm[0])
+    values = resample(image, grid, transform, fill=AIR_HU)
     low, high = roi.hu_window
     scaled = (values - np.float32(low)) / np.float32(high - low)
     clipped: NDArray[np.float32] = np.clip(scaled, 0.0, 1.0)
     return clipped
+
+
+def _without_aliases(image: sitk.Image, spacing_mm: float) -> sitk.Image:
+    """Blur along the axes that are finer than the target, or their noise folds into it.
+
+    A native voxel and the Gaussian together are as wide as a target voxel (full width at half
+    maximum); an axis as coarse as the target stays as it is.
+    """
+    wider = [max(0.0, spacing_mm**2 - native**2) for native in image.GetSpacing()]
+    if max(wider) < LEAST_WIDER_MM2:
+        return image
+    variance = [width * GAUSS_OF_FWHM**2 for width in wider]
+    return sitk.DiscreteGaussian(
+        sitk.Cast(image, sitk.sitkFloat32), variance, maximumKernelWidth=32, maximumError=1e-3
+    )
 
 
 def cut_mask(

@@ -25,7 +25,7 @@ LUNG_HU = (-960.0, -500.0)
 RIM_MM = 6.0
 """So far around lung tissue belongs to it: vessels and pleura are the edges to hold on to."""
 MIN_LUNG_SHARE = 0.05
-
+SMOOTHING_VOX = 0.5
 
 LARGEST_REACH_MM = 40.0
 """What reaches further is no nodule but a lung, given by mistake: regions stay bounded."""
@@ -114,6 +114,19 @@ def ball_of(region: Surroundings, radius_mm: float) -> Surroundings:
     middle = (np.array(visible.shape).reshape(3, 1, 1, 1) - 1) / 2
     away = np.linalg.norm((np.indices(visible.shape) - middle) * FINE_MM, axis=0)
     return _narrowed(region, visible * (away <= radius_mm))
+
+
+def smoothed(region: Surroundings) -> Surroundings:
+    """Smooth a little, only by what is visible, so that noise does not steer a fit.
+
+    Interpolation between voxels smooths noise and on voxels does not: where two grids lie alike, a
+    fit leaves the truth for where it interpolates more (0.55 mm off in a test, smoothed 0.17).
+    """
+    sigma = SMOOTHING_VOX * FINE_MM
+    visible = sitk.Cast(region.visible, sitk.sitkFloat32)
+    total = sitk.SmoothingRecursiveGaussian(region.image * visible, sigma)
+    share = sitk.Clamp(sitk.SmoothingRecursiveGaussian(visible, sigma), lowerBound=0.05)
+    return Surroundings(total / share, region.visible)
 
 
 def _narrowed(region: Surroundings, visible: NDArray[np.uint8]) -> Surroundings:

@@ -29,7 +29,7 @@ STAY = Registration.identity().transform()
 
 
 def test_the_image_equals_linear_interpolation_by_scipy() -> None:
-    grid = geometry((40, 44, 20), (1.1, 0.9, 2.2), origin=(5, -7, 9), axes=rotation((8, -12, 20)))
+    grid = geometry((40, 44, 20), (1.1, 1.0, 2.2), origin=(5, -7, 9), axes=rotation((8, -12, 20)))
     hu = np.random.default_rng(0).uniform(-1024, 400, grid.size[::-1]).astype(np.float32)
     target = roi_grid(middle(grid), 32)
     index = grid.world_to_index(world_of(target))[..., ::-1]
