@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nognet.commands.lines import harmless, text_width, wrapped
 from nognet.commands.prepare import progress_to_stderr
 from nognet.console import emit, say
+
+if TYPE_CHECKING:
+    from nognet.data.deid.export import LeftOut
 
 LEFT_OUT_SHOWN = 20
 
@@ -40,14 +44,23 @@ def deidentify(
     pseudonyms = load_or_make_key(load_site(site).state)
     with progress_to_stderr("deidentify", what="files") as progress:
         export = export_deidentified(source, destination, pseudonyms, progress=progress)
-    for left_out in export.left_out[:LEFT_OUT_SHOWN]:
-        told = f"  left out  {left_out.code:14} {left_out.path}: {left_out.reason}"
-        for line in harmless(wrapped(told, "", width=text_width(), hanging=" " * 12)):
-            say(line)
-    counts = Counter(left_out.code for left_out in export.left_out)
-    if len(export.left_out) > LEFT_OUT_SHOWN:
-        listed = ", ".join(f"{count} {code}" for code, count in sorted(counts.items()))
-        say(f"  ... {len(export.left_out)} in all: {listed}")
+    for line in harmless(left_out_lines(export.left_out, width=text_width())):
+        say(line)
     if not export.written:
         raise SiteDataError(f"{source}: nothing could be exported", code="empty-site")
     emit(f"{destination}: {export.written} files of {export.patients} patients")
+
+
+def left_out_lines(left_out: Sequence[LeftOut], *, width: int) -> Iterator[str]:
+    """List what was left out: a line a file, or a folder where several have one reason."""
+    groups: dict[tuple[str, str, Path], list[LeftOut]] = {}
+    for item in left_out:
+        groups.setdefault((item.code, item.reason, item.path.parent), []).append(item)
+    for (code, reason, folder), items in list(groups.items())[:LEFT_OUT_SHOWN]:
+        where = f"{items[0].path}" if len(items) == 1 else f"{len(items)} files in {folder}"
+        told = f"  left out  {code:14} {where}: {reason}"
+        yield from wrapped(told, "", width=width, hanging=" " * 12)
+    if len(groups) > LEFT_OUT_SHOWN:
+        counts = Counter(item.code for item in left_out)
+        listed = ", ".join(f"{count} {code}" for code, count in sorted(counts.items()))
+        yield f"  ... {len(left_out)} in all: {listed}"

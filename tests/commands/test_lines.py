@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from nognet.commands.deidentify import left_out_lines
 from nognet.commands.inspect_table import as_table
 from nognet.commands.lines import NARROWEST, WIDTH, advice_lines, harmless, text_width
 from nognet.commands.pair_table import distinct, pair_lines
 from nognet.commands.prepare import findings_table, progress_to_stderr
+from nognet.data.deid.export import LeftOut
 from nognet.data.findings import Finding
 from nognet.data.inspection import Inspected
 from nognet.data.pairs.outcome import PairOutcome, PairStatus
@@ -97,3 +99,10 @@ def test_ctrl_c_is_answered_at_once_and_the_handler_put_back(
         signal.raise_signal(signal.SIGINT)
     assert "prepare x: interrupted; ends when work in hand is done" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_files_left_out_for_one_reason_are_one_line_a_folder() -> None:
+    mr = [LeftOut(Path(f"x/{name}"), "not-ct", "MR") for name in "ab"]
+    lone = LeftOut(Path("y/c"), "localizer", "scout")
+    text = [" ".join(line.split()) for line in left_out_lines([*mr, lone], width=100)]
+    assert text == ["left out not-ct 2 files in x: MR", "left out localizer y/c: scout"]

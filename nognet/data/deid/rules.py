@@ -64,7 +64,6 @@ SEQUENCES = (
 CODE_SEQUENCES = (
     "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence",
     "AnatomicRegionSequence", "PurposeOfReferenceCodeSequence", "DerivationCodeSequence",
-    "SegmentationAlgorithmIdentificationSequence",
 )  # fmt: skip
 STANDARD_SCHEMES = ("SCT", "SRT", "SNM3", "DCM", "UCUM", "FMA")
 UNKNOWN_CODE = Code("49755003", "SCT", "Morphologically Abnormal Structure")

@@ -21,6 +21,7 @@ from nognet.data.ct.image import read_ct_with_findings
 from nognet.data.deid.dataset import Identities
 from nognet.data.deid.export import Export, export_deidentified
 from nognet.data.deid.rules import plain_name
+from nognet.data.masks.opening import open_mask
 from nognet.data.site.pseudonym import Pseudonyms
 from nognet.data.site.scan import scan_folder
 from nognet.errors import SiteDataError
@@ -306,6 +307,30 @@ def test_a_patient_without_id_goes_by_the_folder(tmp_path: Path) -> None:
         ).files:
             edit(file, PatientID="")
     assert export_deidentified(tmp_path / "in", tmp_path / "out", KEY).patients == 2
+
+
+def test_a_mask_that_names_its_algorithm_can_be_read_in_the_copy(tmp_path: Path) -> None:
+    grid = geometry((16, 16, 8), (1.0, 1.0, 2.0))
+    series = write_series(tmp_path / "in" / "ct", np.zeros((8, 16, 16)), grid)
+    mask = ball(grid, middle(grid), 4.0)
+    path = write_seg(tmp_path / "in" / "seg", {"nodule": mask}, series)
+    data = pydicom.dcmread(path)
+    family, algorithm = Dataset(), Dataset()
+    family.CodeValue, family.CodingSchemeDesignator = "123109", "DCM"
+    family.CodeMeaning = "Artificial Intelligence"
+    algorithm.AlgorithmFamilyCodeSequence = [family]
+    algorithm.AlgorithmName, algorithm.AlgorithmVersion = "of Dr. Geheim", "1"
+    data.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence = [algorithm]
+    data.save_as(path)
+    export_deidentified(tmp_path / "in", tmp_path / "out", KEY)
+    [copy] = [file for file in files_of(tmp_path / "out") if is_seg(file)]
+    opened = open_mask(copy, max_voxels=10**6)
+    assert list(opened.names.values()) == ["nodule"]
+    assert b"Geheim" not in copy.read_bytes()
+
+
+def is_seg(file: Path) -> bool:
+    return str(pydicom.dcmread(file, stop_before_pixels=True).Modality) == "SEG"
 
 
 def test_a_name_typed_by_a_person_keeps_known_words_only() -> None:
