@@ -16,7 +16,7 @@ from nognet.data.findings import Finding, Severity
 from nognet.data.inspection import Inspected
 from nognet.data.masks.image_file import LabelImage, grey_error
 from nognet.data.masks.nodules import read_parts
-from nognet.data.masks.opening import open_mask
+from nognet.data.masks.opening import modality_of, open_mask
 from nognet.data.masks.rtstruct import open_structures
 from nognet.data.masks.seg import referenced_by_seg
 from nognet.data.masks.source import MaskFile, MaskSource, check_identity, listed
@@ -61,7 +61,7 @@ def examine_mask(
     try:
         mask = open_mask(path, max_voxels=limits.max_volume_voxels)
     except NognetError as err:
-        return Inspected(str(path), "mask", _modality(path), findings=(_refusal(err),))
+        return Inspected(str(path), "mask", modality_of(path), findings=(_refusal(err),))
     except OSError as err:
         message = f"{path}: the file can't be read ({err.strerror})"
         return Inspected(
@@ -94,16 +94,6 @@ def header_row(mask: MaskFile) -> Inspected:
         spacing_mm=geometry.spacing_mm if geometry else None,
         orientation=_plane(geometry) if geometry else "",
     )
-
-
-def _modality(path: Path) -> str:
-    """Name what a file that couldn't be opened claims to be."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return text_of(read_dataset(path)[0], "Modality") if has_dicom_mark(path) else ""
-        except (NognetError, OSError):
-            return ""
 
 
 def _refusal(err: NognetError, severity: Severity = "refused") -> Finding:

@@ -89,7 +89,10 @@ class _Patient:
     def _records(
         self, times: Two, key: str, outcomes: Sequence[NoduleOutcome]
     ) -> dict[tuple[str, str], PairRecord] | None:
-        """Find the stored pairs by name and part; None where one is gone, or a cut is wanted that wasn't kept."""
+        """Find the stored pairs by name and part.
+
+        None where one is gone, or a cut is wanted that wasn't kept.
+        """
         found = {}
         for outcome in outcomes:
             if outcome.stored:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection
+from pathlib import Path
+from typing import NoReturn
 
 from nognet.config import SiteConfig
 from nognet.data.inspection import Inspected
@@ -83,7 +88,8 @@ def examine_site(
     pseudonyms = load_or_make_key(site.state)
     tasks = [_task(site, pseudonyms, rows, keep_cuts=keep_cuts) for rows in groups.values()]
     workers = min(site.preparation.workers or len(os.sched_getaffinity(0)), len(tasks))
-    results = _run(tasks, workers, progress)
+    with _ending_on_sigterm():
+        results = _run(tasks, workers, progress)
     outcomes = judge_people([outcome for r in results for outcome in r.outcomes], results)
     with_pair = {outcome.patient for outcome in outcomes}
     seconds = {"wall": time.perf_counter() - started}
@@ -141,9 +147,19 @@ def _run(
             results.append(prepare_patient(task))
             tell(len(results), len(tasks), _summary(results))
         return results
+    with tempfile.TemporaryDirectory(prefix="nognet-", ignore_cleanup_errors=True) as scratch:
+        return _run_in_pool(tasks, workers, tell, scratch)
+
+
+def _run_in_pool(
+    tasks: Sequence[PatientTask], workers: int, tell: Progress, scratch: str
+) -> list[PatientResult]:
+    """Work through the patients in processes that unpack archives below `scratch`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["nognet.data.pairs.patient", "highdicom"])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(scratch,)
+    )
     try:
         futures = [pool.submit(prepare_patient, task) for task in tasks]
         _await_all(futures, tell)
@@ -167,21 +183,47 @@ def _await_all(futures: Sequence[Future[PatientResult]], tell: Progress) -> None
             tell(len(results), len(futures), _summary(results))
 
 
-def _start_worker() -> None:
+def _start_worker(scratch: str) -> None:
     """Leave Ctrl-C to the parent, one thread to each worker, and end when the parent is killed."""
     import SimpleITK as sitk
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    tempfile.tempdir = scratch
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent.sentinel, scratch), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
-    """Wait until the parent is gone, or a killed run would go on to the end of its queue."""
+def _end_with(sentinel: int, scratch: str) -> None:
+    """Wait until the parent is gone, or a killed run would go on to the end of its queue.
+
+    What was unpacked holds patients' images, and a killed parent can't remove it any more.
+    """
     connection.wait([sentinel])
+    gone = f"{scratch}.{os.getpid()}"
+    with contextlib.suppress(OSError):  # another worker may have been faster
+        Path(scratch).rename(gone)  # so that nothing more is written there meanwhile
+    shutil.rmtree(gone, ignore_errors=True)
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Unwind on SIGTERM, so that what was unpacked is removed; handlers of others are left."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _summary(results: Sequence[PatientResult]) -> str:
