@@ -28,6 +28,8 @@ MAX_ENTRIES = 200_000
 MAX_DIRECTORY_BYTES = 64 * 2**20
 """Python reads the list of entries as a whole, so it must not be huge."""
 CHUNK_BYTES = 1 << 20
+LARGEST_RATIO, RATIO_FROM_BYTES = 200, 256 * 2**20
+"""A larger archive that packs all its entries tighter than this holds nothing but one value."""
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Suffixes by which readers tell a format; no other part of a name is kept."""
 OFFICE_SUFFIXES = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".epub")
@@ -167,6 +169,10 @@ def _check_claims(
     claimed = sum(entry.file_size for entry in entries)
     if claimed > max_bytes:
         raise _too_large(path, claimed, max_bytes)
+    packed = sum(entry.compress_size for entry in entries)
+    if claimed > RATIO_FROM_BYTES and claimed > LARGEST_RATIO * packed:
+        message = f"{path}: {packed} bytes unpack to {claimed}, as no images do (a bomb?)"
+        raise SiteDataError(f"{message}; unpack it and give the folder", code="too-large")
 
 
 def _fault_of(entry: zipfile.ZipInfo) -> str:

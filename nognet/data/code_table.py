@@ -24,7 +24,8 @@ _OTHER_THAN_REFUSED: dict[str, tuple[Severity, ...]] = {
     **dict.fromkeys(("localizer", "nodule-unmatched"), SKIPPED),
     **dict.fromkeys(
         (
-            "irregular-spacing", "lossy", "mixed-matrix", "no-position", "no-rescale",
+            "bad-tags", "irregular-spacing", "lossy", "mixed-matrix", "no-position", "no-rescale",
+            "sheared",
             "not-hounsfield", "mask-geometry", "mask-incomplete", "mask-segment", "mask-empty",
             "mask-not-binary", "nodule-cut", "mask-other-series",
         ),

@@ -146,4 +146,4 @@ def test_codes_are_explained(tmp_path: Path) -> None:
     del tmp_path
     done = run("--codes")
     assert done.exit_code == 0
-    assert "| `sheared` | refused |" in done.stdout
+    assert "| `sheared` | refused, warning |" in done.stdout

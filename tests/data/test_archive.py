@@ -143,6 +143,17 @@ def test_a_bomb_is_stopped_by_the_bytes_it_claims(tmp_path: Path) -> None:
         assert [f.stat().st_size for f in found.names] == [10_000_000]
 
 
+def test_a_bomb_within_the_limit_is_known_by_how_tight_it_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive_module, "RATIO_FROM_BYTES", 1_000_000)
+    bomb = write_zip(tmp_path / "bomb.zip", {"zeros": bytes(2_000_000)})
+    small = write_zip(tmp_path / "small.zip", {"zeros": bytes(900_000)})
+    assert code_of(bomb, max_bytes=10_000_000) == "too-large"
+    with unpacked(small, max_bytes=10_000_000) as archive:
+        assert len(archive.names) == 1
+
+
 def test_a_bomb_that_lies_about_its_size_is_stopped_while_it_is_written(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", {"zeros": bytes(10_000_000)})
     raw = path.read_bytes().replace(struct.pack("<L", 10_000_000), struct.pack("<L", 1000))

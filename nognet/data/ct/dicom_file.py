@@ -49,6 +49,10 @@ PYDICOM_ERRORS = (
     RecursionError,  # sequences within sequences without end
 )
 """What pydicom raises on damaged data sets; tests/data/ct/test_header_fuzz.py provokes them."""
+_FIRST_ELEMENTS = (0x00, 0x01, 0x05, 0x08, 0x12, 0x13, 0x14, 0x16, 0x18, 0x20, 0x60)
+"""Elements of group 0008 that a data set can begin with."""
+_FIRST_VRS = (b"UL", b"CS", b"DA", b"TM", b"UI", b"LO")
+_LONGEST_FIRST_VALUE = 256
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT",
              b"UV")  # fmt: skip
 
@@ -115,6 +119,7 @@ def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> tuple[D
                 stop_before_pixels=True,
                 specific_tags=None if tags is None else [Tag(tag) for tag in tags],
                 defer_size=None if isinstance(stream, io.BytesIO) else DEFER_BYTES,
+                force=_begins_at_once(path),
             )
         except InvalidDicomError as err:
             raise _not_dicom(path) from err
@@ -159,11 +164,32 @@ def pixel_element(path: Path, offset: int | None) -> PixelElement | None:
 
 def has_dicom_mark(path: Path) -> bool:
     """Tell by the mark after the preamble whether a file claims to be DICOM."""
+    return _first_bytes(path)[128:132] == b"DICM"
+
+
+def _begins_at_once(path: Path) -> bool:
+    """Tell whether a file without preamble and mark begins with its first element, as old ones do.
+
+    That is one of the file-meta group or of the first group of a data set, with a VR or a short
+    length behind it.
+    """
+    head = _first_bytes(path)
+    if head[128:132] == b"DICM" or len(head) < 132:
+        return False
+    for order in "<>":
+        group, element, length = struct.unpack_from(f"{order}HHL", head)
+        known = (group, element) == (2, 0) or (group == 8 and element in _FIRST_ELEMENTS)
+        if known and (head[4:6] in _FIRST_VRS or length <= _LONGEST_FIRST_VALUE):
+            return True
+    return False
+
+
+def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(132)
     except OSError:
-        return False
+        return b""
 
 
 def _inflated(path: Path, file: BinaryIO, head: bytes) -> io.BytesIO:

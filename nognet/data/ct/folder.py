@@ -21,6 +21,7 @@ _RECONSTRUCTION_KEYS: tuple[Callable[[SliceHeader], Hashable], ...] = (
     lambda header: header.study_uid,
     lambda header: header.kernel,
     lambda header: (header.matrix, header.pixel_spacing_mm),
+    lambda header: header.acquisition,
 )
 DAMAGED = ("truncated", "unreadable", "too-large")
 """Codes of files that may have held a slice, so that a series beside them can't be trusted."""
@@ -96,7 +97,7 @@ def _smallest_last(group: tuple[SliceHeader, ...]) -> tuple[bool, int, str]:
 
 
 def _reconstructions(headers: tuple[SliceHeader, ...]) -> Iterator[tuple[SliceHeader, ...]]:
-    """Part one UID's images: what is no CT image goes apart, then studies, kernels, matrices."""
+    """Part one UID's images: what is no CT image goes apart, then studies, kernels ..."""
     for alike in _grouped(headers, _kind):
         if not_an_image_of_ct(alike[0]) is not None:
             yield alike

@@ -18,6 +18,13 @@ POSITION_TOLERANCE_MM = 0.1
 """No slice may lie further from where the finished volume puts it."""
 SAME_POSITION_MM = 0.01
 GAP_TOLERANCE_FRACTION = 0.1
+LARGEST_ROUNDING_FRACTION = 0.3
+"""Gaps that differ by more than this part are no rounding, however small they are."""
+SMALLEST_BASE_FRACTION = 0.2
+SMALLEST_GAP_MM = 0.1
+"""No CT has slices closer together, so a larger gap is no multiple of such a one."""
+SHORTEST_STRETCH = 3
+"""So many equal gaps in a row are a stretch of its own, not single missing slices."""
 ORIENTATION_TOLERANCE = 5e-4
 """Largest difference of a direction cosine: 0.25 mm at the edge of a 500 mm field of view."""
 OBLIQUE_DEGREES = 1.0
@@ -147,30 +154,48 @@ def _sideways_faults(
 def _gap_faults(along: NDArray[np.float64], gaps: NDArray[np.float64]) -> Iterator[Finding]:
     """Find missing slices and gaps that differ otherwise."""
     usual = float(np.median(gaps))
-    even = np.linspace(along[0], along[-1], len(along))
-    drift = float(np.abs(along - even).max())
-    uneven = np.abs(gaps - usual) > GAP_TOLERANCE_FRACTION * usual
+    drift = float(np.abs(along - np.linspace(along[0], along[-1], len(along))).max())
+    # positions rounded to 0.1 mm make gaps of 0.6 and 0.7 mm, and move no slice by more than that
+    rounding = min(POSITION_TOLERANCE_MM, LARGEST_ROUNDING_FRACTION * usual) + 1e-6
+    uneven = np.abs(gaps - usual) > max(GAP_TOLERANCE_FRACTION * usual, rounding)
     if not uneven.any() and drift <= POSITION_TOLERANCE_MM:
         return
-    smallest = float(gaps.min())
-    base = usual if np.isclose(usual, smallest, rtol=GAP_TOLERANCE_FRACTION) else smallest
-    multiples = gaps / base
-    whole = np.abs(multiples - np.round(multiples)) <= GAP_TOLERANCE_FRACTION
-    listed = _list_gaps(gaps)
-    if uneven.any() and whole.all():
-        missing = int(np.round(multiples).sum()) - len(gaps)
+    multiples, listed = gaps / _base_gap(gaps, usual), _list_gaps(gaps)
+    off = float(np.abs(multiples - np.round(multiples)).max())
+    whole = off <= GAP_TOLERANCE_FRACTION and multiples.min() > 0.5
+    if not (uneven.any() and whole and gaps.min() >= SMALLEST_GAP_MM):
         yield Finding(
-            "missing-slice",
+            "irregular-spacing",
             "refused",
-            f"{missing} slices are missing between {len(along)}: gaps of {listed}",
+            f"gaps between slices differ: {listed}; evenly spaced slices would be up to "
+            f"{drift:.2f} mm off",
         )
         return
+    missing = int(np.round(multiples).sum()) - len(gaps)
     yield Finding(
-        "irregular-spacing",
+        "missing-slice",
         "refused",
-        f"gaps between slices differ: {listed}; evenly spaced slices would be up to "
-        f"{drift:.2f} mm off",
+        f"{missing} slices are missing between {len(along)}: gaps of {listed}",
     )
+    if _changes_halfway(np.round(multiples).astype(int)):
+        yield Finding(
+            "irregular-spacing", "refused", f"or the spacing changes on the way: gaps of {listed}"
+        )
+
+
+def _base_gap(gaps: NDArray[np.float64], usual: float) -> float:
+    """Choose the gap that others may be multiples of; a tiny one says nothing of missing slices."""
+    smallest = float(gaps.min())
+    alike = np.isclose(usual, smallest, rtol=GAP_TOLERANCE_FRACTION)
+    return usual if alike or smallest < SMALLEST_BASE_FRACTION * usual else smallest
+
+
+def _changes_halfway(multiples: NDArray[np.int_]) -> bool:
+    """Tell two stretches of unlike spacing from single gaps where slices are missing."""
+    starts = np.array([0, *(np.flatnonzero(np.diff(multiples)) + 1)])
+    runs = np.diff([*starts, len(multiples)])
+    long = multiples[starts[runs >= SHORTEST_STRETCH]]
+    return len(np.unique(long)) > 1
 
 
 def _list_gaps(gaps: NDArray[np.float64]) -> str:

@@ -46,7 +46,6 @@ __all__ = [
     "read_headers",
 ]
 
-MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 CT_CLASSES = (CT_IMAGE_STORAGE, "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED = (
@@ -80,6 +79,7 @@ _MACROS = (
 _TAGS: tuple[str | int, ...] = (
     *DATE_TAGS, *WATCHED, *_MACROS,
     "AcquisitionDateTime", "SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID",
+    "AcquisitionNumber", "LossyImageCompressionRatio",
     "StudyInstanceUID", "PatientID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
     "RescaleType", "ModalityLUTSequence", "SliceThickness", "SpacingBetweenSlices",
@@ -141,7 +141,8 @@ class SliceHeader:
         rescale: (slope, intercept).
         thickness_mm: SliceThickness.
         declared_gap_mm: SpacingBetweenSlices; it has no say, but is held against the positions.
-        tilt_degrees: GantryDetectorTilt.
+        tilt_degrees: GantryDetectorTilt; likewise.
+        acquisition: AcquisitionNumber.
         kernel: ConvolutionKernel.
         image_type: Values of ImageType, and of FrameType where it is a frame.
         scout: ImageType or ScanOptions call it a localizer.
@@ -171,6 +172,7 @@ class SliceHeader:
     thickness_mm: float | None
     declared_gap_mm: float | None
     tilt_degrees: float | None
+    acquisition: int | None
     kernel: str
     image_type: tuple[str, ...]
     scout: bool
@@ -191,7 +193,7 @@ def read_headers(path: Path) -> list[SliceHeader]:
     data, offset = read_dataset(path, _TAGS)
     headers = headers_of(data, offset, path)
     first = headers[0]
-    nameless = not first.modality and first.sop_class != MEDIA_DIRECTORY
+    nameless = not first.modality and not first.sop_class
     # cut between two elements: nothing is damaged, but a slice of the series is gone
     if offset is None and (nameless or (not first.matrix and first.sop_class in CT_CLASSES)):
         raise SiteDataError(f"{path}: the header ends before its image", code="truncated")
@@ -250,6 +252,7 @@ def _header(
         thickness_mm=_positive(number_of(sources, "SliceThickness")),
         declared_gap_mm=_positive(number_of(sources, "SpacingBetweenSlices")),
         tilt_degrees=number_of(sources, "GantryDetectorTilt"),
+        acquisition=integer_of(data, "AcquisitionNumber"),
         kernel=_first_text(sources, "ConvolutionKernel"),
         image_type=tuple(dict.fromkeys(kinds)),
         scout=any(word in text for text in (*kinds, *options) for word in SCOUT_WORDS),
@@ -277,7 +280,11 @@ def _pixel_format(data: Dataset, element: PixelElement | None) -> PixelFormat:
         samples=integer_of(data, "SamplesPerPixel") or 1,
         photometric=text_of(data, "PhotometricInterpretation").upper(),
         syntax=syntax,
-        lossy=_is_lossy(syntax, text_of(data, "LossyImageCompression")),
+        lossy=_is_lossy(
+            syntax,
+            text_of(data, "LossyImageCompression"),
+            number_of([data], "LossyImageCompressionRatio"),
+        ),
         padding=None if value is None else (value, value if limit is None else limit),
         element=element,
         overlay=any(position is not None and position >= stored for position in overlays),
@@ -291,8 +298,9 @@ def _written_as(data: Dataset) -> str:
     return BIG_ENDIAN if little is False else EXPLICIT
 
 
-def _is_lossy(syntax: str, flag: str) -> bool | None:
-    if flag == "01" or syntax in LOSSY_SYNTAXES:
+def _is_lossy(syntax: str, flag: str, ratio: float | None) -> bool | None:
+    """Tell by flag or syntax, or by a ratio of lossy compression where the flag is gone."""
+    if flag == "01" or syntax in LOSSY_SYNTAXES or (flag != "00" and (ratio or 0.0) > 1.0):
         return True
     return None if syntax in POSSIBLY_LOSSY_SYNTAXES and flag != "00" else False
 

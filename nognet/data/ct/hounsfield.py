@@ -14,6 +14,7 @@ AIR_BELOW_HU = -300.0
 """Every CT of a chest has voxels below this: lung, airways, the room around the patient."""
 LEAST_CONTRAST_HU = 200.0
 """A patient's CT spans more; what spans less is a test object or a crop."""
+HIGHEST_OF_8_BITS = 255
 STORED_VALUES_ABOVE = 1000.0
 """Nothing below 0 but something above this: stored values whose intercept is missing or 0."""
 
@@ -32,6 +33,8 @@ def judge_values(hu: NDArray[Any], *, declared: bool) -> Finding | None:
     if not airless and not flat:
         return None
     found = f"values from {low:g} to {high:g}"
+    if low >= 0 and high <= HIGHEST_OF_8_BITS and not flat:
+        return Finding("eight-bit", "refused", f"not usable for HU: {found} are a picture's")
     without = f"no voxel lies below {AIR_BELOW_HU:g} HU (the least is {low:g})"
     if airless and (not declared or (low >= 0 and high >= STORED_VALUES_ABOVE)):
         message = f"{without}, but a chest CT holds lung and air: these are stored values, not HU"

@@ -22,7 +22,9 @@ from nognet.data.ct.nifti import (
     check_length,
     count_not_finite,
     has_orientation,
+    placement_findings,
 )
+from nognet.data.ct.nrrd import nrrd_findings
 from nognet.data.ct.pixels import Altered, clip_image, padding_findings
 from nognet.data.findings import Finding, refuse_if_any
 from nognet.data.sitk_bridge import geometry_of
@@ -33,6 +35,7 @@ IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 DETACHED = re.compile(rb"^(?:ElementDataFile|data ?file)\s*[=:]\s*(.+?)\s*$", re.MULTILINE)
 """Where the header of a .mhd or .nhdr names the file of its values."""
 DIRECTION_TOLERANCE = 1e-3
+LEAST_SPACING_MM, LARGEST_SPACING_MM = 0.02, 50.0
 
 
 def is_image_file(path: Path) -> bool:
@@ -102,10 +105,7 @@ def _information(path: Path, max_voxels: int) -> sitk.ImageFileReader:
     try:
         reader.ReadImageInformation()
     except RuntimeError as err:
-        if "orthonormal" in str(err):
-            message = f"{path}: its axes are not perpendicular (sheared, or a damaged header)"
-            raise GeometryError(message, code="sheared") from err
-        raise SiteDataError(f"{path}: can't be read as an image", code="truncated") from err
+        raise not_readable(path, err) from err
     size, components = reader.GetSize(), reader.GetNumberOfComponents()
     check_voxels(str(path), size, max_voxels)
     volumes = size[3:] in ((), (1,))
@@ -122,6 +122,14 @@ def _information(path: Path, max_voxels: int) -> sitk.ImageFileReader:
     return reader
 
 
+def not_readable(path: Path, err: RuntimeError) -> SiteDataError:
+    """Say why ITK can't read an image's header."""
+    if "orthonormal" in str(err):
+        message = f"{path}: its axes are not perpendicular (sheared, or a damaged header)"
+        return GeometryError(message, code="sheared")
+    return SiteDataError(f"{path}: can't be read as an image", code="truncated")
+
+
 def _geometry_findings(path: Path, geometry: Geometry) -> Iterator[Finding]:
     axes = np.asarray(geometry.direction)
     numbers = np.array([*geometry.spacing_mm, *geometry.origin_mm, *axes.ravel()])
@@ -136,6 +144,17 @@ def _geometry_findings(path: Path, geometry: Geometry) -> Iterator[Finding]:
     if path.name.lower().endswith(NIFTI_SUFFIXES) and not has_orientation(path):
         message = "neither qform nor sform: where the image lies, and which way, is not known"
         yield Finding("no-position", "warning", message)
+    if (
+        not LEAST_SPACING_MM
+        <= min(geometry.spacing_mm)
+        <= max(geometry.spacing_mm)
+        <= (LARGEST_SPACING_MM)
+    ):
+        message = f"voxels of {geometry.spacing_mm} mm are no CT's: wrong units?"
+        yield Finding("bad-tags", "refused", message)
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        yield from placement_findings(path, geometry)
+    yield from nrrd_findings(path)
     yield from plane_findings(axes[:, 2])
 
 

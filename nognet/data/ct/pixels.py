@@ -8,7 +8,7 @@ by lying below -1024 HU, or by lying above every HU because its sign was lost: -
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def to_hounsfield(words: Words, header: SliceHeader, out: Values) -> Altered:
     """
     slope, intercept = header.rescale or (1.0, 0.0)
     allocated, stored, _ = header.pixels.bits
-    values, wide = _values(words, header)
+    values, wide, lost = _values(words, header)
     low, high = int(values.min()), int(values.max())
     shift = int(intercept) if slope == 1 and intercept.is_integer() else None
     plain = (
@@ -77,13 +77,18 @@ def to_hounsfield(words: Words, header: SliceHeader, out: Values) -> Altered:
         and (header.pixels.signed or high < 0x8000)
     )
     declared = _declared_padding(words, values, header)
+    told = 0
+    if declared is not None:
+        lost = None if lost is None else lost & ~declared
+        told = int(np.count_nonzero(declared)) if _declared_without_sign(header) else 0
     if plain and shift is not None:
         # the sum fits 16 bits, so adding modulo 2**16 gives it, whatever the sign of the words
         step = np.array(shift & 0xFFFF, dtype=np.uint16).view(np.int16)
         np.add(values.astype(np.int16, copy=False), step, out=out, casting="unsafe")
         if declared is not None:
             np.copyto(out, LOWEST_HU, where=declared)
-        return Altered(below=_clip_below(out) if low + shift < LOWEST_HU else 0, wide=wide)
+        below = _clip_below(out) if low + shift < LOWEST_HU else 0
+        return _altered(below, out, lost, Altered(wrong_sign=told, wide=wide))
     hu = values * np.float64(slope) + intercept
     if declared is not None:
         np.copyto(hu, LOWEST_HU, where=declared)
@@ -95,7 +100,8 @@ def to_hounsfield(words: Words, header: SliceHeader, out: Values) -> Altered:
     _check_highest(float(hu.max()), header.path.name)
     out[...] = np.maximum(hu, -32_768)
     below = _clip_below(out) if float(hu.min()) < LOWEST_HU else 0
-    return Altered(below, altered.wrong_sign, altered.signed_tissue, wide)
+    altered = replace(altered, wrong_sign=altered.wrong_sign + told, wide=wide)
+    return _altered(below, out, lost, altered)
 
 
 def clip_image(values: NDArray[np.float64], name: str) -> Altered:
@@ -129,28 +135,71 @@ def padding_findings(altered: Iterable[Altered]) -> list[Finding]:
     ]
 
 
-def _values(words: Words, header: SliceHeader) -> tuple[NDArray[np.integer], int]:
-    """Take the value's own bits, with their sign; and count values that need more bits."""
+def _altered(below: int, hu: Values, lost: NDArray[np.bool_] | None, others: Altered) -> Altered:
+    """Part voxels that were read with the sign they had lost into padding and tissue."""
+    if lost is None:
+        return replace(others, below=below)
+    n_padding = min(below, int(np.count_nonzero(hu[lost] == LOWEST_HU)))
+    return replace(
+        others,
+        below=below - n_padding,
+        wrong_sign=others.wrong_sign + n_padding,
+        signed_tissue=others.signed_tissue + int(np.count_nonzero(lost)) - n_padding,
+    )
+
+
+def _values(
+    words: Words, header: SliceHeader
+) -> tuple[NDArray[np.integer], int, NDArray[np.bool_] | None]:
+    """Take the value's own bits, with their sign.
+
+    Returns:
+        The values, how many need more bits than BitsStored, and which lost their sign: all bits
+        above the value's own are set, as in a negative number, though the header says unsigned.
+    """
     allocated, stored, _ = header.pixels.bits
     signed_kind = np.int16 if words.dtype.itemsize == 2 else np.int32
     whole: NDArray[np.integer] = words.view(signed_kind) if header.pixels.signed else words
     if stored == allocated:
-        return whole, 0
+        return whole, 0, None
     mask = (1 << stored) - 1
     own: NDArray[np.integer] = (words & np.array(mask, words.dtype)).view(signed_kind)
     if header.pixels.signed:
         own = own - ((own >> (stored - 1)) << stored)
     strange = own != whole
     if not strange.any() or header.pixels.overlay:
-        return own, 0
+        return own, 0, None
+    negative = words.view(signed_kind)
+    lost: NDArray[np.bool_] | None = None
+    if not header.pixels.signed:
+        lost = (words >> np.array(stored, words.dtype)) == (1 << (allocated - stored)) - 1
+        own, strange = np.where(lost, negative, own), strange & ~lost
+        lost = lost if lost.any() else None
+        if not strange.any():
+            return own, 0, lost
     # bits above the value's own hold something: an undeclared overlay, or the value is wider
     slope, intercept = header.rescale or (1.0, 0.0)
+    alone = negative[strange]
+    if (
+        (alone == alone[0]).all()
+        and alone[0] * slope + intercept < LOWEST_HU
+        and (len(alone) < words.size)
+    ):
+        return np.where(strange, negative, own), 0, lost  # no overlay leaves one value: padding
     found = whole[strange] * np.float64(slope) + intercept
-    if (found[0] == found).all() and found[0] < LOWEST_HU and len(found) < words.size:
-        return np.where(strange, whole, own), 0  # one value that no overlay would leave: padding
     wider = np.zeros_like(strange)
     wider[strange] = (found >= LOWEST_HU) & (found <= TWELVE_BIT_HU)
-    return np.where(wider, whole, own), int(wider.sum())
+    return np.where(wider, whole, own), int(wider.sum()), lost
+
+
+def _declared_without_sign(header: SliceHeader) -> bool:
+    """Tell whether the declared padding is a negative number that is stored as an unsigned one."""
+    if header.pixels.padding is None or header.pixels.signed:
+        return False
+    slope, intercept = header.rescale or (1.0, 0.0)
+    value = header.pixels.padding[0]
+    wrapped = value >= 1 << (header.pixels.bits[0] - 1)
+    return value < 0 or (wrapped and value * slope + intercept > HIGHEST_HU)
 
 
 def _declared_padding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from nognet.data.ct.geometry_checks import stack_slices
 from nognet.data.ct.header import SliceHeader
 from nognet.data.ct.slice_checks import (
     declared_gap_findings,
+    declared_tilt_findings,
     identity_findings,
     matrix_findings,
     not_an_image_of_ct,
@@ -33,6 +35,10 @@ __all__ = [
     "not_an_image_of_ct",
     "read_folder",
 ]
+
+
+FILES_NAMED = 3
+"""So many files with one and the same fault are named, the others counted."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,10 @@ def examine_series(headers: Sequence[SliceHeader]) -> SeriesReport:
     findings = [f for f in map(not_an_image_of_ct, aside) if f is not None]
     if not slices:
         return SeriesReport(uid, tuple(headers), None, without_repeats(findings))
-    findings += [finding for header in slices for finding in slice_findings(header)]
+    findings += _few_of_each(
+        [finding for header in slices for finding in slice_findings(header)],
+        {header.path.name for header in slices},
+    )
     findings += identity_findings(slices)
     placed = [h for h in slices if h.position_mm and h.orientation and h.pixel_spacing_mm]
     if len(placed) < len(slices):
@@ -91,8 +100,31 @@ def examine_series(headers: Sequence[SliceHeader]) -> SeriesReport:
     if stack is None:
         return SeriesReport(uid, tuple(placed), None, found)
     ordered = tuple(placed[i] for i in stack.order)
-    found = without_repeats([*found, *declared_gap_findings(ordered, stack.gap_mm)])
+    found = without_repeats(
+        [
+            *found,
+            *declared_gap_findings(ordered, stack.gap_mm),
+            *declared_tilt_findings(ordered, stack.normal),
+        ]
+    )
     return SeriesReport(uid, ordered, _geometry(ordered, stack.gap_mm), found)
+
+
+def _few_of_each(findings: Sequence[Finding], names: set[str]) -> Iterator[Finding]:
+    """Tell of the first files with a fault by name, and count the others."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for finding in dict.fromkeys(findings):
+        name, _, words = finding.message.partition(": ")
+        if name not in names:
+            yield finding
+            continue
+        seen[finding.code, words] += 1
+        if seen[finding.code, words] <= FILES_NAMED:
+            yield finding
+    for (code, words), count in seen.items():
+        if count > FILES_NAMED:
+            message = f"{count - FILES_NAMED} more files likewise: {words}"
+            yield next(replace(f, message=message) for f in findings if f.code == code)
 
 
 def choose_series(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nognet.data.ct.header import CT_CLASSES, SliceHeader, is_compressed
+from nognet.data.ct.limits import DEFAULT_MAX_VOXELS
 from nognet.data.findings import Finding
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -14,7 +17,12 @@ MAX_SLICE_PIXELS = 4096 * 4096
 """The largest matrix of any CT scanner has 2048 x 2048."""
 COLOURS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT",
            "YBR_RCT")  # fmt: skip
+SCREEN_WORDS = ("SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "DOSE", "CT_SOM5 PROT")
+"""What scanners write into ImageType of pages that show text."""
+PROJECTIONS = ("MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE")
 DECLARED_GAP_TOLERANCE = 0.05
+NO_TILT_DEGREES = 0.5
+"""Slices that stand this near to the axial plane are taken for upright."""
 
 
 def not_an_image_of_ct(header: SliceHeader) -> Finding | None:
@@ -28,6 +36,8 @@ def not_an_image_of_ct(header: SliceHeader) -> Finding | None:
         return Finding("localizer", "skipped", "localizer (scout) images")
     if header.pixels.samples != 1 or header.pixels.photometric in COLOURS:
         return Finding("not-ct", "skipped", "colour images (dose page or screen capture)")
+    if any(word in text for text in header.image_type for word in SCREEN_WORDS):
+        return Finding("not-ct", "skipped", "screen captures or dose pages")
     if header.sop_class.startswith(SECONDARY_CAPTURE) and header.position_mm is None:
         return Finding("not-ct", "skipped", "secondary captures without a position")
     return None
@@ -41,6 +51,10 @@ def slice_findings(header: SliceHeader) -> Iterator[Finding]:
         return
     yield from header.faults
     yield from _value_findings(header)
+    claimed = math.prod((*header.matrix, header.n_frames))
+    if claimed > DEFAULT_MAX_VOXELS and header.n_frames > 1:
+        message = f"{header.n_frames} frames of {header.matrix[0]} x {header.matrix[1]} pixels"
+        yield Finding("too-large", "refused", f"{message}; at most {DEFAULT_MAX_VOXELS} in all")
     if header.matrix[0] * header.matrix[1] > MAX_SLICE_PIXELS:
         message = f"images of {header.matrix[0]} x {header.matrix[1]} pixels"
         yield Finding("too-large", "refused", f"{message}; at most {MAX_SLICE_PIXELS} are allowed")
@@ -54,8 +68,14 @@ def slice_findings(header: SliceHeader) -> Iterator[Finding]:
         yield Finding(
             "missing-tags", "warning", "MONOCHROME1: HU are taken by rescale all the same"
         )
+    if any(word in PROJECTIONS for word in header.image_type):
+        message = "the highest, lowest or mean values of slabs (ImageType), not a CT's own"
+        yield Finding("not-hounsfield", "warning", message)
     if header.absent:
         yield Finding("missing-tags", "warning", f"missing tags: {', '.join(header.absent)}")
+    if not header.series_uid:
+        message = "SeriesInstanceUID is empty: images of one folder are taken for one series"
+        yield Finding("empty-uids", "warning", message)
     if header.uids_from_meta:
         yield Finding("empty-uids", "warning", "SOP UIDs are empty; the file-meta ones are used")
 
@@ -99,7 +119,12 @@ def _length_findings(header: SliceHeader, matrix: tuple[int, int]) -> Iterator[F
 
 def identity_findings(slices: Sequence[SliceHeader]) -> Iterator[Finding]:
     """Find one image given several times, and slices of several frames of reference."""
-    ids = [(h.sop_uid, h.frame) for h in slices if h.sop_uid]
+    # file-meta UIDs that stand in for empty ones may be one and the same for all files
+    ids = [
+        (h.sop_uid, h.frame, h.position_mm if h.uids_from_meta else None)
+        for h in slices
+        if h.sop_uid
+    ]
     repeated = len(ids) - len(set(ids))
     if repeated:
         yield Finding(
@@ -130,6 +155,21 @@ def matrix_findings(slices: Sequence[SliceHeader]) -> Iterator[Finding]:
     if np.ptp(spacings, axis=0).max() > 1e-4 * spacings.max():
         found = sorted({tuple(float(v) for v in row) for row in spacings})[:4]
         yield Finding("mixed-matrix", "refused", f"pixel spacings differ: {found} mm")
+
+
+def declared_tilt_findings(
+    slices: Sequence[SliceHeader], normal: NDArray[np.float64]
+) -> Iterator[Finding]:
+    """Warn where GantryDetectorTilt tells of a tilt that a sound stack doesn't have."""
+    tilts = [abs(h.tilt_degrees) for h in slices if h.tilt_degrees is not None]
+    upright = abs(float(normal[2])) > np.cos(np.radians(NO_TILT_DEGREES))
+    if upright and max(tilts, default=0.0) > 2 * NO_TILT_DEGREES:
+        yield Finding(
+            "sheared",
+            "warning",
+            f"GantryDetectorTilt says {max(tilts):g} degrees, positions and orientation show no "
+            "tilt; they hold",
+        )
 
 
 def declared_gap_findings(slices: Sequence[SliceHeader], gap_mm: float) -> Iterator[Finding]:

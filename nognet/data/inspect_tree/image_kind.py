@@ -11,9 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from nognet.data.ct.image_file import not_readable
 from nognet.data.ct.limits import check_voxels
 from nognet.data.ct.meta_image import check_meta_image
-from nognet.errors import GeometryError, SiteDataError
+from nognet.errors import GeometryError
 
 ImageKind = Literal["ct", "mask"]
 
@@ -65,7 +66,7 @@ def guess_kind(path: Path, *, max_voxels: int) -> ImageGuess:
         image = reader.Execute()  # kept, for the view below is of its memory
         kind, reason = _guess(sitk.GetArrayViewFromImage(image), path.name)
     except RuntimeError as err:
-        raise SiteDataError(f"{path}: can't be read as an image", code="truncated") from err
+        raise not_readable(path, err) from err
     return ImageGuess(kind, reason, (size[0], size[1], size[2]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nognet.config import PreparationConfig
@@ -13,7 +13,7 @@ from nognet.data.ct.series import (
     group_headers,
     left_out_findings,
 )
-from nognet.data.findings import without_repeats
+from nognet.data.findings import Finding, without_repeats
 from nognet.data.inspect_tree.examine import (
     DAMAGE,
     ExaminedCt,
@@ -91,10 +91,29 @@ def _examine_group(group: Group, among: Sorted, limits: PreparationConfig) -> Kn
     beside = FolderContents(
         group_headers(aside), tuple((file.real, finding) for file, finding in unread)
     )
-    found = (*damaged, *report.findings, *left_out_findings(report, beside))
+    found = (*damaged, *report.findings, *left_out_findings(report, beside), *_twins(group, among))
     report = replace(report, findings=without_repeats(found))
     examined = examine_report(report, group.shown, limits)
     return _known(_named(examined, group.files), group.files[0], group.inner)
+
+
+def _twins(group: Group, among: Sorted) -> Iterator[Finding]:
+    """Warn where one SeriesInstanceUID holds several reconstructions in one place."""
+    uid = group.slices[0].series_uid
+    others = [
+        other
+        for other in among.groups
+        if other is not group and other.slices[0].series_uid == uid and other.inner == group.inner
+    ]
+    if uid and others:
+        listed = "; ".join(f"{_in_short(other)}" for other in others[:3])
+        message = f"the same SeriesInstanceUID holds {len(others)} more: {listed}"
+        yield Finding("several-series", "warning", f"{message}; this one: {_in_short(group)}")
+
+
+def _in_short(group: Group) -> str:
+    kernel = group.slices[0].kernel
+    return f"{len(group.slices)} slices" + (f", kernel {kernel}" if kernel else "")
 
 
 def _is_below(file: Found, inner: tuple[str, ...]) -> bool:

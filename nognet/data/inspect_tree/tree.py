@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from nognet.config import PreparationConfig
 from nognet.data.archive import OFFICE_SUFFIXES, is_archive, unpacked
+from nognet.data.findings import Finding
 from nognet.data.inspect_tree.examine import refusal
 from nognet.data.inspect_tree.masks import KnownCt, MaskFile, is_at_home, mask_row
 from nognet.data.inspect_tree.part import Part, Progress, look_into
-from nognet.data.inspect_tree.walk import Container, Found, walk
+from nognet.data.inspect_tree.walk import Container, Found, never_read, walk
 from nognet.data.inspection import Inspected
 from nognet.errors import SiteDataError
 
@@ -65,11 +66,18 @@ def _look_into_archive(found: Found, limits: PreparationConfig, tell: Progress) 
     """Inspect an archive while it is unpacked; masks whose CT lies elsewhere are left for later."""
     try:
         with _opened(found, limits) as files:
-            part = look_into(files, limits, tell)
+            if not files:
+                nothing = Finding("no-series", "skipped", "an empty archive")
+                return Part(
+                    (Inspected(found.shown, "archive", "ZIP", findings=(nothing,)),), (), ()
+                )
+            left_aside = {file: never_read(file.inner[-1], file.shown) for file in files}
+            part = look_into([file for file in files if not left_aside[file]], limits, tell)
             settled = [mask for mask in part.masks if is_at_home(mask, part.cts)]
             rows = _mask_rows(settled, part.cts, limits, tell)
             later = tuple(mask for mask in part.masks if mask not in settled)
-            return Part((*part.rows, *rows), part.cts, later)
+            never = (row for row in left_aside.values() if row)
+            return Part((*part.rows, *rows, *never), part.cts, later)
     except (SiteDataError, OSError) as err:
         finding = refusal(err, found.real)
         return Part((Inspected(found.shown, "archive", "ZIP", findings=(finding,)),), (), ())

@@ -117,12 +117,17 @@ def _not_a_file(path: Path) -> Inspected | None:
         return _file_row(path, "unreadable", "refused", "a link to nothing")
     if not path.is_file():
         return _file_row(path, "not-dicom", "skipped", "no regular file")
-    if path.name in INDEX_NAMES:
-        return _file_row(path, "not-ct", "skipped", "an index of files, without an image")
-    if path.name.startswith("."):
-        return _file_row(path, "not-dicom", "skipped", "a hidden file, never read")
+    return never_read(path.name, str(path))
+
+
+def never_read(name: str, shown: str) -> Inspected | None:
+    """Make the row of a file that is left aside for its name: hidden, or an index; else None."""
+    if name in INDEX_NAMES:
+        return _file_row(shown, "not-ct", "skipped", "an index of files, without an image")
+    if name.startswith("."):
+        return _file_row(shown, "not-dicom", "skipped", "a hidden file, never read")
     return None
 
 
-def _file_row(path: Path, code: str, severity: Severity, message: str) -> Inspected:
+def _file_row(path: Path | str, code: str, severity: Severity, message: str) -> Inspected:
     return Inspected(str(path), "file", "", findings=(Finding(code, severity, message),))

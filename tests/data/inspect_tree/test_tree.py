@@ -127,6 +127,35 @@ def test_messages_on_an_archive_name_its_entries(tmp_path: Path) -> None:
     assert row.message == "slice3: the file ends before its image does"
 
 
+def test_hidden_files_and_indices_in_an_archive_are_left_aside_as_in_a_folder(
+    tmp_path: Path,
+) -> None:
+    written = series(tmp_path)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("ct/._slice0", b"\0\5\x16\7" + bytes(60))
+        archive.writestr("ct/DICOMDIR", b"x")
+        for number, file in enumerate(written.files):
+            archive.writestr(f"ct/slice{number}", file.read_bytes())
+    rows = {row.path.rpartition("!")[2]: row.status for row in inspect(tmp_path / "a.zip")}
+    assert rows == {"ct": "ok", "ct/._slice0": "skipped", "ct/DICOMDIR": "skipped"}
+
+
+def test_an_empty_archive_has_a_row(tmp_path: Path) -> None:
+    zipfile.ZipFile(tmp_path / "a.zip", "w").close()
+    (row,) = inspect(tmp_path)
+    assert (row.kind, row.status, row.codes) == ("archive", "skipped", ("no-series",))
+
+
+def test_two_reconstructions_under_one_uid_tell_of_each_other(tmp_path: Path) -> None:
+    series(tmp_path / "a", SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2", PatientID="x")
+    soft = {"ConvolutionKernel": "SOFT", "StudyInstanceUID": "1.2", "PatientID": "x"}
+    for file in series(tmp_path / "b", SeriesInstanceUID="1.2.3", **soft).files:
+        file.rename(tmp_path / "a" / "ct" / f"soft{file.name}")
+    rows = inspect(tmp_path)
+    assert [row.codes for row in rows] == [("several-series",)] * 2
+    assert "kernel SOFT" in rows[0].message
+
+
 def test_a_mask_in_an_archive_is_held_against_a_ct_outside_of_it(tmp_path: Path) -> None:
     written = series(tmp_path)
     seg = write_seg(tmp_path / "seg", {"nodule": MASK}, written)
