@@ -16,7 +16,7 @@ _OTHER_THAN_REFUSED: dict[str, tuple[Severity, ...]] = {
             "thick-slices", "not-axial", "oblique", "padding", "unsigned-padding", "missing-tags",
             "empty-uids", "several-series", "mask-resampled", "mask-specks", "contrast-differs",
             "dates-differ", "implausible-growth", "kernels-differ", "lung-overlap",
-            "nodule-displaced", "nodule-small", "patients-differ", "roi-coverage",
+            "nodule-displaced", "nodule-small", "nodule-twice", "patients-differ", "roi-coverage",
             "thickness-differs", "patient-shared", "weak-registration",
         ),
         WARNING,

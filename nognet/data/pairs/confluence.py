@@ -1,4 +1,7 @@
-"""Find nodules drawn as one at one time and as two at the other: their growth would be made up."""
+"""Find one nodule where there should be two, and two where there should be one.
+
+Two drawn as one at the other time would seem to grow; one that two rows mark would count twice.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nognet.data.pairs.register import Registration
-from nognet.data.pairs.roi import map_points, nodule_centre_mm
+from nognet.data.pairs.roi import map_points, nodule_centre_mm, nodule_points_mm
 from nognet.data.pairs.timepoints import Part
+
+SAME_FROM_DICE = 0.5
+"""Masks of one CT that overlap more are of one nodule; a solid core within a nodule may be less."""
 
 
 def drawn_as_one(
@@ -52,3 +58,19 @@ def _holds(part: Part, point_mm: NDArray[np.float64]) -> bool:
     at = np.round(part.mask.geometry.world_to_index(point_mm)).astype(int).ravel()[::-1]
     near = tuple(slice(max(int(i) - 1, 0), max(int(i) + 2, 0)) for i in at)
     return bool(part.mask.array[near].any())
+
+
+def marked_twice(parts: Sequence[Part], own: int) -> tuple[int, ...]:
+    """List the places of the other rows of a time point that mark the same nodule as a part."""
+    part = parts[own]
+    others = (other for other in parts if other.place != part.place)
+    return tuple(dict.fromkeys(o.place for o in others if _dice(part, o) > SAME_FROM_DICE))
+
+
+def _dice(one: Part, other: Part) -> float:
+    points = nodule_points_mm(other.mask)
+    index = np.round(one.mask.geometry.world_to_index(points)).astype(int)
+    inside = np.all((index >= 0) & (index < np.array(one.mask.geometry.size)), axis=1)
+    x, y, z = index[inside].T
+    common = np.count_nonzero(one.mask.array[z, y, x])
+    return 2 * common / (np.count_nonzero(one.mask.array) + len(points))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nognet.config import PreparationConfig
 from nognet.data.findings import Finding, without_repeats
-from nognet.data.pairs.confluence import drawn_as_one
+from nognet.data.pairs.confluence import drawn_as_one, marked_twice
 from nognet.data.pairs.gate import Nearer
 from nognet.data.pairs.match import distances_mm, match_nodules
 from nognet.data.pairs.outcome import row_token
@@ -174,8 +174,9 @@ def _followed(
     merged = drawn_as_one((first.parts, second.parts), matched, good, (gone, new))
     for k in tried:
         if k in matched:
+            one = _one(first, second, shared, maps, (k, matched[k]))
             told = (_as_one(*merged[k], shared),) if k in merged else ()
-            yield replace(_one(first, second, shared, maps, (k, matched[k])), findings=told)
+            yield replace(one, findings=(*one.findings, *told))
         else:
             yield _gone(first, shared, k, maps.distances_mm[k][list(theirs)])
     if len(tried) == len(mine):  # else one of those that failed may be what they were
@@ -227,7 +228,7 @@ def _one(
         name=shared.name,
         part=first.parts[before].label,
         places=shared.places,
-        findings=(),
+        findings=(*_twice(0, first, before), *_twice(1, second, after)),
         parts=parts,
         registration=registration
         and replace(registration, nodule_displacement_mm=float(away[after])),
@@ -235,9 +236,17 @@ def _one(
     )
 
 
+def _twice(side: Side, reading: TimeReading, part: int) -> Iterator[Finding]:
+    own = row_token(side, reading.parts[part].place)
+    for place in marked_twice(reading.parts, part):
+        message = f"rows {own} and {row_token(side, place)} mark the same nodule"
+        yield Finding("nodule-twice", "warning", message)
+
+
 def _as_one(forth: int, behind: int, shared: SharedName) -> Finding:
-    rows = row_token(0, shared.places[0]), row_token(1, shared.places[1])
-    one, two, count = (*reversed(rows), forth) if forth else (*rows, behind)
+    before, after = row_token(0, shared.places[0]), row_token(1, shared.places[1])
+    one, two = (after, before) if forth else (before, after)
+    count = forth or behind
     message = (
         f"row {one} has one nodule where row {two} has {count + 1}: its volume is not that of the "
         "same nodule; draw them alike at both times"

@@ -132,3 +132,18 @@ def test_small_nodules_that_do_not_touch_are_warned_of_even_alone(tmp_path: Path
     near: Nodules = {"a": (LEFT, 2.5), "b": ((-10.0, 0.0, 0.0), 2.5)}
     outcomes = examined(tmp_path, (near, near), ("n", 0, "a"), ("n", 1, "b"))
     assert told(outcomes) == [("n", "warning", ["nodule-displaced"])]
+
+
+def test_rows_that_mark_one_nodule_twice_are_warned_of(tmp_path: Path) -> None:
+    rows = (("a", 0, "a"), ("a", 1, "a"), ("b", 0, "a"), ("b", 1, "b"))
+    first, second = examined(tmp_path, SAME, *rows)
+    assert told((first,)) == [("a", "warning", ["nodule-twice"])]
+    assert first.findings[0].message == "rows 2 and 4 mark the same nodule"
+    assert {f.code for f in second.findings} == {"nodule-twice", "nodule-mismatch"}
+
+
+def test_a_solid_core_within_a_nodule_is_not_the_same_nodule(tmp_path: Path) -> None:
+    both: Nodules = {"whole": (LEFT, 5.0), "core": (LEFT, 3.0)}
+    rows = [(name, t, name) for name in both for t in (0, 1)]
+    outcomes = examined(tmp_path, (both, both), *rows)
+    assert told(outcomes) == [("whole", "ok", []), ("core", "ok", [])]
