@@ -57,9 +57,9 @@ class RegistrationConfig(ConfigModel):
 
     The shift counts the two CTs' origins, which scanners set as they like: half a metre is usual.
     """
-    min_ncc: float = Field(default=0.6, ge=-1, le=1)
+    min_ncc: float = Field(default=0.65, ge=-1, le=1)
     """Correlation of the lungs' detail around the nodule below which a pair is refused."""
-    warn_ncc: float = Field(default=0.75, ge=-1, le=1)
+    warn_ncc: float = Field(default=0.8, ge=-1, le=1)
     """The same, warned of (decision 0006 has what was measured)."""
     min_lung_overlap: float = Field(default=0.6, ge=0, le=1)
     """Dice of the two lungs around the nodule below which a pair is warned of."""

@@ -12,6 +12,8 @@ from nognet.data.pairs.surroundings import FINE_MM, Surroundings, is_lung
 from nognet.data.sitk_bridge import geometry_of, resample
 
 MIN_VOXELS = 100
+MIN_SPREAD = 1e-4
+"""A tenth of an HU: what varies less is a constant and rounding, which may correlate."""
 COARSER_MM = 8.0
 """Sigma of what is taken off as common to any two chests: wall, spine, the lung as a whole."""
 
@@ -46,7 +48,7 @@ def agreement(transform: sitk.Transform, fixed: Surroundings, moving: Surroundin
         either = both
     share = _blurred(both.astype(np.float32))
     a, b = (_detail(values, both, share)[either] for values in (first, second))
-    if either.sum() < MIN_VOXELS or a.std() == 0 or b.std() == 0:
+    if either.sum() < MIN_VOXELS or min(a.std(), b.std()) < MIN_SPREAD:
         return Agreement(-1.0, 0.0)
     return Agreement(float(np.corrcoef(a, b)[0, 1]), 2 * common / marked if marked else 0.0)
 

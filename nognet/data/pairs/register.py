@@ -43,9 +43,9 @@ __all__ = ["CtWithNodule", "Kind", "Registration", "register"]
 Kind = Literal["identity", "rigid", "affine"]
 Matrix = NDArray[np.float64]
 
-STARTS = 4
-PROMISING_NCC = 0.6
-"""A rigid start that agrees so well is right, and no other is tried."""
+STARTS = 6
+PROMISING_NCC = 0.8
+"""A rigid start that agrees so well is right, and no other is tried; wrong places reach 0.7."""
 SURE_NCC = 0.9
 """An affine map that agrees so well has converged. Wrong alignments reach 0.7 at most."""
 MOVING_REACH = 1.2

@@ -74,7 +74,7 @@ def padded(scanned: Scanned, radius_mm: float, *, axis_mm: tuple[float, float]) 
 
 
 @pytest.mark.parametrize("turned", [(0.0, 0.0, 0.0), (2.0, -3.0, 3.0)])
-@pytest.mark.parametrize("edge_mm", [12.0, 20.0])
+@pytest.mark.parametrize("edge_mm", [12.0, pytest.param(20.0, marks=pytest.mark.slow)])
 def test_padding_near_the_nodule_is_taken_for_what_it_is(
     edge_mm: float, turned: tuple[float, float, float]
 ) -> None:
@@ -88,7 +88,7 @@ def test_padding_near_the_nodule_is_taken_for_what_it_is(
     assert off_mm(back, second, first) <= 0.5
 
 
-@pytest.mark.parametrize("left_mm", [10.0, 16.0])
+@pytest.mark.parametrize("left_mm", [10.0, pytest.param(16.0, marks=pytest.mark.slow)])
 def test_a_ct_that_ends_near_the_nodule_is_registered_by_what_it_shows(left_mm: float) -> None:
     first, second = scanned_at(FIRST), scanned_at(replace(FIRST, table_mm=(5.0, -6.0, 130.0)))
     grid = second.ct.geometry
