@@ -192,7 +192,7 @@ def padding_of(image: sitk.Image) -> sitk.Image | None:
         return None
     marked = sitk.GetImageFromArray(lowest.astype(np.uint8))
     core = sitk.BinaryErode(marked, [1, 1, 0], sitk.sitkBox)
-    area = sitk.BinaryDilate(core, [2, 2, 1], sitk.sitkBox)
+    area: sitk.Image = sitk.BinaryDilate(core, [2, 2, 1], sitk.sitkBox)
     area.CopyInformation(image)
     return area
 

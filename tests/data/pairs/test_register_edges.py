@@ -29,8 +29,8 @@ def side(scanned: Scanned) -> CtWithNodule:
 def nodule_at(shift_mm: tuple[float, float, float]) -> PhantomPatient:
     """Patient 1, the nodule elsewhere in the lung."""
     who = patient(1)
-    centre = np.add(who.nodules[0].centre_mm, shift_mm).tolist()
-    return replace(who, nodules=(replace(who.nodules[0], centre_mm=tuple(centre)),))
+    centre = who.nodules[0].centre_mm + np.array(shift_mm)
+    return replace(who, nodules=(replace(who.nodules[0], centre_mm=centre),))
 
 
 def off_mm(found: Registration, first: Scanned, second: Scanned) -> float:
