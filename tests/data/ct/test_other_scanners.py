@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from nognet.data.ct.folder import read_folder
 from nognet.data.ct.image import read_ct, read_ct_with_findings
@@ -113,9 +113,11 @@ def test_two_acquisitions_under_one_uid_are_not_woven_into_one(tmp_path: Path) -
         tmp_path / "b", patient(), between, AcquisitionNumber=2,
         SeriesInstanceUID=first.series_uid, StudyInstanceUID="1.2", PatientID="x",
     )  # fmt: skip
-    rewrite(first, lambda data, _: (
-        setattr(data, "PatientID", "x"), setattr(data, "StudyInstanceUID", "1.2")
-    ))  # fmt: skip
+
+    def same_study(data: Dataset, _: int) -> None:
+        data.PatientID, data.StudyInstanceUID = "x", UID("1.2")
+
+    rewrite(first, same_study)
     assert [len(headers) for headers in read_folder(tmp_path).series.values()] == [12, 12]
     reading = read_ct_with_findings(tmp_path)
     assert "several-series" in [f.code for f in reading.findings]
@@ -146,7 +148,7 @@ def test_negative_padding_in_unsigned_words_is_air_and_told(
     store(series, words, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=0,
           RescaleIntercept=-1024)  # fmt: skip
     if declared:
-        rewrite(series, lambda data, _: data.add_new("PixelPaddingValue", "US", 63536) and None)
+        rewrite(series, lambda data, _: data.add_new("PixelPaddingValue", "US", 63536))
     wanted = patient()
     wanted[:, 0:2] = -1024
     reading = read_ct_with_findings(tmp_path)
@@ -187,7 +189,7 @@ def test_emptied_uids_that_share_one_file_meta_uid_are_no_duplicates(tmp_path: P
     series = write_series(tmp_path, patient(), GRID, SOPInstanceUID="", SeriesInstanceUID="")
 
     def same(data: Dataset, _: int) -> None:
-        data.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        data.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
 
     rewrite(series, same)
     reading = read_ct_with_findings(tmp_path)
@@ -211,7 +213,7 @@ def test_old_files_without_preamble_are_read(tmp_path: Path, with_meta: bool) ->
 def test_a_dicom_object_that_is_no_image_spoils_no_series_beside_it(tmp_path: Path) -> None:
     series = write_series(tmp_path, patient(), GRID)
     data = pydicom.dcmread(series.files[0])
-    palette = "1.2.840.10008.5.1.4.39.1"
+    palette = UID("1.2.840.10008.5.1.4.39.1")
     data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = palette
     for name in ("Modality", "PixelData", "Rows", "Columns", "SeriesInstanceUID"):
         delattr(data, name)
