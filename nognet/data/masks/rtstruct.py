@@ -234,6 +234,15 @@ def _points(contour: Dataset, where: str) -> NDArray[np.float64]:
 
 def _references(data: Dataset) -> tuple[tuple[str, ...], str]:
     """List the series referenced and the frame of reference of the positions."""
+    series, frames = referenced_by_structures(data)
+    rois = sequence_of(data, "StructureSetROISequence")
+    frames += tuple(text_of(item, "ReferencedFrameOfReferenceUID") for item in rois)
+    named = [frame for frame in dict.fromkeys(frames) if frame]
+    return series, named[0] if len(named) == 1 else ""  # of several none can be told from
+
+
+def referenced_by_structures(data: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List the series that an RTSTRUCT was drawn on, and the frames of reference it names."""
     series: list[str] = []
     frames: list[str] = []
     for item in sequence_of(data, "ReferencedFrameOfReferenceSequence"):
@@ -241,8 +250,4 @@ def _references(data: Dataset) -> tuple[tuple[str, ...], str]:
         for study in sequence_of(item, "RTReferencedStudySequence"):
             referenced = sequence_of(study, "RTReferencedSeriesSequence")
             series += [text_of(ref, "SeriesInstanceUID") for ref in referenced]
-    rois = sequence_of(data, "StructureSetROISequence")
-    frames += [text_of(item, "ReferencedFrameOfReferenceUID") for item in rois]
-    named = [frame for frame in dict.fromkeys(frames) if frame]
-    frame = named[0] if len(named) == 1 else ""  # of several none can be told from
-    return tuple(dict.fromkeys(uid for uid in series if uid)), frame
+    return tuple(dict.fromkeys(filter(None, series))), tuple(dict.fromkeys(filter(None, frames)))

@@ -9,8 +9,9 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from nognet.data.ct.tags import sequence_of, text_of, value_of
+from nognet.data.masks.rtstruct import referenced_by_structures
+from nognet.data.masks.seg import referenced_by_seg
 
-MASK_MODALITIES = ("SEG", "RTSTRUCT")
 MOST_IMAGES_LOOKED_AT = 8
 """Referenced images looked at where a mask doesn't name its series; they are all of one."""
 
@@ -55,7 +56,7 @@ class ScannedMask:
 def read_mask_facts(data: Dataset, path: Path, patient: str) -> ScannedMask:
     """Take from a mask's data set what `nognet scan` goes by; damaged parts count as absent."""
     is_seg = text_of(data, "Modality").upper() == "SEG"
-    series, frame = _seg_references(data) if is_seg else _structure_references(data)
+    series, frame = _references(data, is_seg=is_seg)
     names = ("ContentDate", "ContentTime") if is_seg else ("StructureSetDate", "StructureSetTime")
     return ScannedMask(
         path=path,
@@ -63,7 +64,7 @@ def read_mask_facts(data: Dataset, path: Path, patient: str) -> ScannedMask:
         patient=patient,
         sop_uid=text_of(data, "SOPInstanceUID"),
         study_uid=text_of(data, "StudyInstanceUID"),
-        series_uids=tuple(dict.fromkeys(uid for uid in series if uid)),
+        series_uids=series,
         image_uids=tuple(_image_uids(data))[:MOST_IMAGES_LOOKED_AT],
         frame_of_reference=frame,
         segments=tuple(_segments(data, is_seg=is_seg)),
@@ -83,21 +84,10 @@ def _segments(data: Dataset, *, is_seg: bool) -> Iterator[Segment]:
             yield Segment(int(text), str(value_of(item, label) or ""))
 
 
-def _seg_references(data: Dataset) -> tuple[list[str], str]:
-    items = sequence_of(data, "ReferencedSeriesSequence")
-    series = [text_of(item, "SeriesInstanceUID") for item in items]
-    return series, text_of(data, "FrameOfReferenceUID")
-
-
-def _structure_references(data: Dataset) -> tuple[list[str], str]:
-    series: list[str] = []
-    frames: list[str] = []
-    for item in sequence_of(data, "ReferencedFrameOfReferenceSequence"):
-        frames.append(text_of(item, "FrameOfReferenceUID"))
-        for study in sequence_of(item, "RTReferencedStudySequence"):
-            referenced = sequence_of(study, "RTReferencedSeriesSequence")
-            series += [text_of(ref, "SeriesInstanceUID") for ref in referenced]
-    return series, next(filter(None, frames), text_of(data, "FrameOfReferenceUID"))
+def _references(data: Dataset, *, is_seg: bool) -> tuple[tuple[str, ...], str]:
+    """List the series a mask was drawn on, and name the frame of reference."""
+    series, frames = (referenced_by_seg(data), ()) if is_seg else referenced_by_structures(data)
+    return series, next(iter(frames), text_of(data, "FrameOfReferenceUID"))
 
 
 def _image_uids(data: Dataset) -> Iterator[str]:

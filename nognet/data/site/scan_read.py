@@ -21,7 +21,8 @@ from nognet.data.ct.dicom_file import read_dataset
 from nognet.data.ct.folder import list_files
 from nognet.data.ct.header import DATE_TAGS, SliceHeader, headers_of
 from nognet.data.ct.tags import text_of
-from nognet.data.site.scan_masks import MASK_MODALITIES, ScannedMask, read_mask_facts
+from nognet.data.masks.opening import MASK_MODALITIES
+from nognet.data.site.scan_masks import ScannedMask, read_mask_facts
 from nognet.data.site.scan_series import assemble
 from nognet.data.site.scan_values import Entry, FolderScan, LeftAside, Who, as_cell, parse_date
 from nognet.errors import SiteDataError
