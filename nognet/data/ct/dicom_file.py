@@ -113,13 +113,15 @@ def read_dataset(path: Path, tags: Sequence[str | int] | None = None) -> tuple[D
     """
     with opened(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values are judged by us, tag by tag
+        head = stream.read(132)
+        stream.seek(0)
         try:
             data = pydicom.dcmread(
                 stream,
                 stop_before_pixels=True,
                 specific_tags=None if tags is None else [Tag(tag) for tag in tags],
                 defer_size=None if isinstance(stream, io.BytesIO) else DEFER_BYTES,
-                force=_begins_at_once(path),
+                force=_begins_at_once(head),
             )
         except InvalidDicomError as err:
             raise _not_dicom(path) from err
@@ -164,16 +166,19 @@ def pixel_element(path: Path, offset: int | None) -> PixelElement | None:
 
 def has_dicom_mark(path: Path) -> bool:
     """Tell by the mark after the preamble whether a file claims to be DICOM."""
-    return _first_bytes(path)[128:132] == b"DICM"
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
-def _begins_at_once(path: Path) -> bool:
+def _begins_at_once(head: bytes) -> bool:
     """Tell whether a file without preamble and mark begins with its first element, as old ones do.
 
     That is one of the file-meta group or of the first group of a data set, with a VR or a short
     length behind it.
     """
-    head = _first_bytes(path)
     if head[128:132] == b"DICM" or len(head) < 132:
         return False
     for order in "<>":
@@ -182,14 +187,6 @@ def _begins_at_once(path: Path) -> bool:
         if known and (head[4:6] in _FIRST_VRS or length <= _LONGEST_FIRST_VALUE):
             return True
     return False
-
-
-def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)
-    except OSError:
-        return b""
 
 
 def _inflated(path: Path, file: BinaryIO, head: bytes) -> io.BytesIO:
