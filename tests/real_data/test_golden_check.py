@@ -230,7 +230,8 @@ def test_masks_that_do_not_lie_on_their_image_are_refused(
 def test_contours_without_a_slice_refuse_their_structure_and_no_other(
     report: dict[str, Any],
 ) -> None:
-    rows = {row["lines"][0]: row for row in _mask_rows(report, "47.35/1-1.dcm")}
+    found = _mask_rows(report, "47.35/1-1.dcm")
+    rows = {line: row for row in found for line in row["lines"]}
     by_structure = {_cell(line, "nodule"): row for line, row in rows.items()}
     tumour = by_structure["Tumor_c40"]
     assert tumour["status"] == "refused"
@@ -286,8 +287,16 @@ def test_each_pair_has_its_outcome(report: dict[str, Any]) -> None:
             {f["code"] for f in pair["findings"] if f["severity"] == "refused"},
         )
         for pair in report["pairs"]
+        if pair["lines"][0] != pair["lines"][1]
     }
     assert found == PAIRS
+
+
+def test_a_nodule_that_one_time_alone_names_is_told_as_no_pair(report: dict[str, Any]) -> None:
+    alone = [pair for pair in report["pairs"] if pair["lines"][0] == pair["lines"][1]]
+    assert alone
+    assert {pair["status"] for pair in alone} == {"skipped"}
+    assert {f["code"] for pair in alone for f in pair["findings"]} == {"nodule-unmatched"}
 
 
 def test_the_real_pair_is_registered_and_its_faults_are_named(report: dict[str, Any]) -> None:
