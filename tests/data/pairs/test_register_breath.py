@@ -82,7 +82,7 @@ def test_rigid_by_choice_leaves_the_breath_alone() -> None:
 @pytest.mark.parametrize(
     ("table_mm", "turned"),
     [
-        ((60.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        pytest.param((60.0, 0.0, 0.0), (0.0, 0.0, 0.0), marks=pytest.mark.slow),
         ((0.0, -35.0, 48.0), (0.0, 0.0, 8.0)),
         ((-20.0, 10.0, 5.0), (15.0, 0.0, 0.0)),
         ((10.0, 0.0, -30.0), (0.0, -15.0, 0.0)),
@@ -102,7 +102,7 @@ def test_the_table_elsewhere_and_the_patient_turned_are_found(
     assert found.lung_overlap > 0.95
 
 
-@pytest.mark.parametrize(("one", "other"), [(1, 2), (2, 3)])
+@pytest.mark.parametrize(("one", "other"), [(1, 2), pytest.param(2, 3, marks=pytest.mark.slow)])
 def test_another_patient_is_refused(one: int, other: int) -> None:
     sides = [side(scanned_at(FIRST, seed)) for seed in (one, other)]
     with pytest.raises(SiteDataError, match="correlation around the nodule is") as caught:

@@ -54,7 +54,7 @@ def blurred(hu: np.ndarray, grid: Geometry) -> np.ndarray:
     return hu
 
 
-@pytest.mark.parametrize("size_vox", [48, 64])
+@pytest.mark.parametrize("size_vox", [48, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("whole_numbers", [True, False])
 def test_an_affinely_mapped_image_equals_scipys(
