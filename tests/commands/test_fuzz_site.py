@@ -182,7 +182,7 @@ def test_common_mistakes_are_told_by_name(table: bytes, said: str) -> None:
 )
 def test_ways_to_write_a_table_that_are_all_right(table: bytes) -> None:
     with hospital(table=table) as folder:
-        assert "1 of 1 pairs" in run("check", folder)[1]
+        assert "of 1 pairs 1" in run("check", folder)[1]
 
 
 @settings(max_examples=30)

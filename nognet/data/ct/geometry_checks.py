@@ -175,7 +175,8 @@ def _gap_faults(along: NDArray[np.float64], gaps: NDArray[np.float64]) -> Iterat
     yield Finding(
         "missing-slice",
         "refused",
-        f"{missing} slices are missing between {len(along)}: gaps of {listed}",
+        f"{missing} {'slice is' if missing == 1 else 'slices are'} missing between {len(along)}: "
+        f"gaps of {listed}",
     )
     if _changes_halfway(np.round(multiples).astype(int)):
         yield Finding(

@@ -189,7 +189,7 @@ def _no_pairs(site: SiteConfig, examination: Examination) -> SiteDataError:
 def _locked(cache: Path) -> Iterator[None]:
     """Let one preparation at a time write to a cache; a second one waits and then reuses."""
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds patients' images
         lock = (cache / ".lock").open("w", encoding="ascii")
     except OSError as err:
         raise SiteDataError(

@@ -132,7 +132,7 @@ def _header_faults(header: Sequence[str]) -> Iterator[str]:
         other = next((word for mark, word in _OTHER_SEPARATORS.items() if mark in found), "")
         advice = f"; cells are parted by {other}: save the table with commas" if other else ""
         wanted = ",".join(REQUIRED_COLUMNS)
-        yield f"row 1: expected '{wanted}[,segment]', found '{_shown(found)}'{advice}"
+        yield f"row 1: expected '{wanted}[,segment][,series]', found '{_shown(found)}'{advice}"
         return
     for name in header:
         near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)

@@ -102,7 +102,7 @@ def test_tilt_and_changing_thickness_are_both_told_with_the_gaps(tmp_path: Path)
 
 def test_a_missing_slice_is_refused_and_counted(tmp_path: Path) -> None:
     write_series(tmp_path, patient(), GRID).files[3].unlink()
-    with pytest.raises(SiteDataError, match="1 slices are missing") as caught:
+    with pytest.raises(SiteDataError, match="1 slice is missing") as caught:
         read_ct(tmp_path)
     assert caught.value.code == "missing-slice"
 

@@ -80,7 +80,8 @@ def test_missing_slices_are_counted_never_averaged_away(gone: set[int], gap: flo
     stack, faults = check(positions(z))
     assert stack is None
     assert faults[0].code == "missing-slice"
-    assert faults[0].message.startswith(f"{len(gone)} slices are missing")
+    counted = "1 slice is" if len(gone) == 1 else f"{len(gone)} slices are"
+    assert faults[0].message.startswith(f"{counted} missing")
 
 
 def test_images_at_one_position_are_no_volume() -> None:
