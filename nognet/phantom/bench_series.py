@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import locale
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,11 +71,15 @@ def compress_series(files: Sequence[Path], folder: Path) -> list[Path]:
     writer.UseCompressionOn()
     writer.SetCompressor("JPEG2000")
     written = []
-    for file in files:
-        reader.SetFileName(str(file))
-        written.append(folder / file.name)
-        writer.SetFileName(str(written[-1]))
-        writer.Execute(_sixteen_bits(reader.Execute()))
+    here = locale.setlocale(locale.LC_ALL)  # GDCM's encoder sets the process's locale to "C"
+    try:
+        for file in files:
+            reader.SetFileName(str(file))
+            written.append(folder / file.name)
+            writer.SetFileName(str(written[-1]))
+            writer.Execute(_sixteen_bits(reader.Execute()))
+    finally:
+        locale.setlocale(locale.LC_ALL, here)
     return written
 
 

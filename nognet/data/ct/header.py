@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from nognet.data.ct.dicom_file import (
     PixelElement,
@@ -193,7 +195,8 @@ def read_headers(path: Path) -> list[SliceHeader]:
     data, offset = read_dataset(path, _TAGS)
     headers = headers_of(data, offset, path)
     first = headers[0]
-    nameless = not first.modality and not first.sop_class
+    # a class that no standard knows is one cut short
+    nameless = not first.modality and not UID(first.sop_class, IGNORE).type
     # cut between two elements: nothing is damaged, but a slice of the series is gone
     if offset is None and (nameless or (not first.matrix and first.sop_class in CT_CLASSES)):
         raise SiteDataError(f"{path}: the header ends before its image", code="truncated")

@@ -122,6 +122,17 @@ def test_damaged_bytes_are_refused_or_read_as_they_say(
     assert_refused_or_honest(folder)
 
 
+def test_a_header_cut_at_any_byte_never_loses_its_slice_unseen(
+    tmp_path_factory: pytest.TempPathFactory, original: Original
+) -> None:
+    folder = lay_out(tmp_path_factory, original)
+    file = min(folder.iterdir())
+    raw = file.read_bytes()
+    for end in range(1, raw.index(b"\xe0\x7f\x10\x00") + 12, 3):
+        file.write_bytes(raw[:end])
+        assert_refused_or_honest(folder)
+
+
 def lay_out(factory: pytest.TempPathFactory, original: Original) -> Path:
     folder = factory.mktemp("fuzz")
     for name, content in original.items():
