@@ -95,6 +95,21 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class PriorScan:
+    """The same nodule before the baseline, in the baseline's frame and on its ROI's grid.
+
+    Attributes:
+        image: CT, ``(D, H, W)`` float32 in [0, 1].
+        mask: Nodule, ``(D, H, W)`` uint8 in {0, 1}.
+        days_before: Days from the prior scan to the baseline, > 0.
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    days_before: float
+
+
+@dataclass(frozen=True)
 class RoiPair:
     """One example: a nodule at two times on one 1 mm grid, in the baseline's frame.
 
@@ -108,6 +123,7 @@ class RoiPair:
         interval_days: Days from baseline to follow-up, > 0.
         baseline_volume_mm3: Nodule volume measured on the native grid.
         follow_up_volume_mm3: The same at the later time.
+        prior: A scan before the baseline; None where there is none.
     """
 
     pair_id: str
@@ -119,6 +135,7 @@ class RoiPair:
     interval_days: float
     baseline_volume_mm3: float
     follow_up_volume_mm3: float
+    prior: PriorScan | None = None
 
     @property
     def stratum(self) -> Stratum:

@@ -1,6 +1,7 @@
 """Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
 
 from nognet.config.base import PrivacyConfig, RoiConfig
+from nognet.config.learning import LossConfig, MetricName, NetworkConfig, TrainingConfig
 from nognet.config.load import load_site, load_study, parse_study_json
 from nognet.config.site import (
     PreparationConfig,
@@ -14,14 +15,10 @@ from nognet.config.study import (
     FedAvgConfig,
     FederationConfig,
     FedProxConfig,
-    LossConfig,
-    MetricName,
-    NetworkConfig,
     SelectionConfig,
     ServerConfig,
     StrategyConfig,
     StudyConfig,
-    TrainingConfig,
 )
 
 __all__ = [

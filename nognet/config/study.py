@@ -15,74 +15,7 @@ from nognet.config.base import (
     RoiConfig,
     resolve_paths,
 )
-
-MetricName = Literal[
-    "psnr",
-    "psnr_nodule",
-    "ssim",
-    "ssim_nodule",
-    "dsc",
-    "volume_error",
-    "log_volume_error",
-    "growth_auc",
-]
-
-
-class NetworkConfig(ConfigModel):
-    """The architecture of MT-NoGNet; it fixes names and shapes of all parameters."""
-
-    width: int = Field(default=12, ge=4, le=64, multiple_of=4)
-    """Channels at the finest scale of the encoder; they double at each of 3 coarser scales."""
-    stem: Literal["full", "space_to_depth"] = "space_to_depth"
-    """Run at full resolution, or fold 2 x 2 x 2 voxels into channels first (about 6x faster)."""
-    time_features: int = Field(default=6, ge=1, le=16)
-    """Frequencies of the sine and cosine embedding of the interval."""
-    embedding_width: int = Field(default=64, ge=8, le=512)
-    """Width of the interval embedding that conditions every block."""
-    attention: bool = True
-    """Cross-task attention, both ways, at the two coarsest scales."""
-    attention_heads: int = Field(default=4, ge=1, le=16)
-    adaptive_norm: bool = True
-    """Scale and shift of the texture decoder's norms from interval and deformation features."""
-    max_log_growth_per_year: float = Field(default=3.0, gt=0, le=20)
-    """Bound of the growth-rate head: natural logarithm of the volume ratio, a year."""
-
-
-class LossConfig(ConfigModel):
-    """Weights of the terms of the loss; each term is a mean over samples."""
-
-    image_l1: float = Field(default=1.0, ge=0)
-    image_mse: float = Field(default=20.0, ge=0)
-    """Over the whole ROI."""
-    region_l1: float = Field(default=1.0, ge=0)
-    """Regional focus: L1 in the dilated union of baseline and follow-up nodule."""
-    dice: float = Field(default=1.0, ge=0)
-    """Soft Dice of the predicted follow-up mask."""
-    growth_rate: float = Field(default=2.0, ge=0)
-    """Smooth L1 of the predicted log volume ratio."""
-    smoothness: float = Field(default=0.05, ge=0)
-    """Mean squared spatial gradient of the displacement."""
-    residual: float = Field(default=0.05, ge=0)
-    """Mean absolute texture residual."""
-    deep_supervision: float = Field(default=0.3, ge=0)
-    """The image and Dice terms again at 1/2 and 1/4 scale."""
-
-
-class TrainingConfig(ConfigModel):
-    """How each site trains in a round."""
-
-    steps_per_round: int = Field(default=25, ge=1, le=100_000)
-    batch_size: int = Field(default=4, ge=1, le=1024)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    final_learning_rate_fraction: float = Field(default=0.1, gt=0, le=1)
-    """The learning rate of the last round as a fraction of the first (cosine over rounds)."""
-    warmup_steps: int = Field(default=10, ge=0)
-    """Linear warm-up at the start of every round (the optimiser starts anew in each)."""
-    weight_decay: float = Field(default=1e-4, ge=0)
-    gradient_clip_norm: float = Field(default=1.0, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    augment: bool = True
-    """Random flips and 90-degree rotations, and a small shift of the ROI's intensities."""
+from nognet.config.learning import LossConfig, MetricName, NetworkConfig, TrainingConfig
 
 
 class FedAvgConfig(ConfigModel):

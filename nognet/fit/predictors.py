@@ -63,7 +63,7 @@ def network_predictor(
     def predict(batch: Batch) -> FollowUp:
         moved = batch.to(device)
         with autocast(device, precision):
-            found = network(moved.image, moved.mask, moved.interval_days)
+            found = network(moved.image, moved.mask, moved.interval_days, moved.prior)
         return FollowUp(
             found.image.clamp(0.0, 1.0).cpu(),
             found.mask.clamp(0.0, 1.0).cpu(),

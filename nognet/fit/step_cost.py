@@ -198,7 +198,7 @@ class _BareSteps:
     def step(self) -> None:
         """Take one step."""
         batch = self.batch
-        prediction = self.network(batch.image, batch.mask, batch.interval_days)
+        prediction = self.network(batch.image, batch.mask, batch.interval_days, batch.prior)
         loss = total_loss(prediction, batch, self.loss).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own is untyped

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nognet.errors import TrainingError
-from nognet.network import Batch
+from nognet.network import Batch, Prior
 from nognet.types import RoiPair
 
 _INTENSITY_SHIFT = 0.01  # 14 HU of the window -1024..400
@@ -45,6 +48,25 @@ def stack_pairs(pairs: Sequence[RoiPair]) -> Batch:
         target_mask=stack("follow_up_mask"),
         interval_days=torch.tensor([float(pair.interval_days) for pair in pairs]),
         log_growth=torch.tensor([math.log(ratio) for ratio in ratios]),
+        prior=_stack_priors(pairs),
+    )
+
+
+def _stack_priors(pairs: Sequence[RoiPair]) -> Prior | None:
+    """Stack the scans before the baselines; a pair without one has its baseline again, at 0 days.
+
+    None where no pair has one.
+    """
+    if all(pair.prior is None for pair in pairs):
+        return None
+
+    def stack(arrays: list[NDArray[Any]]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays).astype(np.float32))[:, None]
+
+    return Prior(
+        image=stack([p.prior.image if p.prior else p.baseline for p in pairs]),
+        mask=stack([p.prior.mask if p.prior else p.baseline_mask for p in pairs]),
+        days_before=torch.tensor([float(p.prior.days_before) if p.prior else 0.0 for p in pairs]),
     )
 
 
@@ -86,11 +108,13 @@ def augment(batch: Batch, generator: torch.Generator) -> Batch:
             turned.append(values[sample : sample + 1].permute(order).flip(flipped))
         return torch.cat(turned)
 
-    return Batch(
-        image=(turn(batch.image) + shifts).clamp(0.0, 1.0),
-        mask=turn(batch.mask),
-        target_image=(turn(batch.target_image) + shifts).clamp(0.0, 1.0),
-        target_mask=turn(batch.target_mask),
-        interval_days=batch.interval_days,
-        log_growth=batch.log_growth,
+    turned = batch.with_volumes(turn)
+    prior = turned.prior
+    if prior is not None:
+        prior = replace(prior, image=(prior.image + shifts).clamp(0.0, 1.0))
+    return replace(
+        turned,
+        image=(turned.image + shifts).clamp(0.0, 1.0),
+        target_image=(turned.target_image + shifts).clamp(0.0, 1.0),
+        prior=prior,
     )

@@ -164,7 +164,7 @@ class _Round:
         losses = []
         for step in range(training.steps_per_round):
             chosen = next(order)
-            batch = self._prepared(_select(everything, chosen))
+            batch = self._prepared(everything.select(chosen))
             loss = self._losses(batch).mean()
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -183,7 +183,7 @@ class _Round:
         everything = stack_pairs(pairs)
 
         def loss_of(index: int) -> Tensor:
-            return self._losses(self._prepared(_select(everything, [index])))[0]
+            return self._losses(self._prepared(everything.select([index])))[0]
 
         def update(step: int) -> None:
             self._update(step)
@@ -206,7 +206,9 @@ class _Round:
     def _losses(self, batch: Batch) -> Tensor:
         """Loss of each sample, ``(B,)``."""
         with autocast(self.device, self.study.training.precision):
-            prediction = self.network(batch.image, batch.mask, batch.interval_days)
+            prediction = self.network(
+                batch.image, batch.mask, batch.interval_days, batch.prior
+            )
         return total_loss(prediction, batch, self.study.loss)
 
     def _update(self, step: int) -> None:
@@ -244,14 +246,3 @@ def _add_proximal_gradient(
         for parameter, anchor in zip(parameters, start, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter - anchor, alpha=mu)
-
-
-def _select(batch: Batch, indices: list[int]) -> Batch:
-    return Batch(
-        batch.image[indices],
-        batch.mask[indices],
-        batch.target_image[indices],
-        batch.target_mask[indices],
-        batch.interval_days[indices],
-        batch.log_growth[indices],
-    )

@@ -1,16 +1,19 @@
 """MT-NoGNet: shared encoder, deformation and texture decoders, warp and losses."""
 
+from nognet.network.batch import Batch, Prior
 from nognet.network.build import build_network
-from nognet.network.losses import Batch, loss_terms, total_loss
+from nognet.network.losses import loss_terms, total_loss
 from nognet.network.model import MTNoGNet
-from nognet.network.prediction import DeepPrediction, Prediction
+from nognet.network.prediction import AttentionMap, DeepPrediction, Prediction
 from nognet.network.warp import folded_fraction, jacobian_determinant, warp
 
 __all__ = [
+    "AttentionMap",
     "Batch",
     "DeepPrediction",
     "MTNoGNet",
     "Prediction",
+    "Prior",
     "build_network",
     "folded_fraction",
     "jacobian_determinant",

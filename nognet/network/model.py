@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nognet.config import NetworkConfig
+from nognet.network.batch import Prior
 from nognet.network.layers import (
     DAYS_PER_YEAR,
     ConvBlock,
@@ -150,7 +151,7 @@ class DualStage(nn.Module):
         self.texture_in = nn.Conv3d(coarse, channels, 1)
         self.deformation = ConvBlock(2 * channels, channels, embedding, depth=1)
         self.texture = ConvBlock(2 * channels, channels, embedding, depth=1)
-        self.modulation = SpatialModulation(channels, channels) if config.adaptive_norm else None
+        self.modulation = SpatialModulation(channels, channels) if config.adaptive_norm == "spatial" else None
         self.exchange = CrossTask(channels, config.attention_heads) if attend else None
         self.displacement = nn.Conv3d(channels, 3, 3, 1, 1)
         self.residual = nn.Conv3d(channels, 1, 3, 1, 1)
@@ -240,7 +241,9 @@ class MTNoGNet(nn.Module):
         self.at_half = DualStage(config, 2 * width, width, attend=False)
         self.refinement = Refinement(config, fold)
 
-    def forward(self, image: Tensor, mask: Tensor, interval_days: Tensor) -> Prediction:
+    def forward(
+        self, image: Tensor, mask: Tensor, interval_days: Tensor, prior: Prior | None = None
+    ) -> Prediction:
         """Predict the follow-up.
 
         Args:

@@ -10,7 +10,7 @@ SIZE = 32
 CONFIGS = [
     NetworkConfig(width=4),
     NetworkConfig(width=4, stem="full"),
-    NetworkConfig(width=4, attention=False, adaptive_norm=False),
+    NetworkConfig(width=4, attention=False, adaptive_norm="none"),
 ]
 
 
