@@ -8,8 +8,12 @@ import torch
 from torch import nn
 
 from nognet.config import NetworkConfig
+from nognet.network.decoders import DualStage, TextureStage
+from nognet.network.growth import GrowthHead
 from nognet.network.layers import AdaptiveNorm, CrossTaskAttention, SpatialModulation
-from nognet.network.model import DualStage, GrowthHead, MTNoGNet, Refinement
+from nognet.network.model import MTNoGNet
+from nognet.network.refinement import Refinement
+from nognet.network.segmentation import Segmentation
 
 _MODULATION_STD = 1e-2
 
@@ -48,8 +52,12 @@ def _initialise_special(module: nn.Module, generator: torch.Generator) -> None:
         module.modulation.weight.normal_(0.0, _MODULATION_STD, generator=generator)
     elif isinstance(module, CrossTaskAttention):
         module.output.weight.normal_(0.0, _MODULATION_STD, generator=generator)
-    elif isinstance(module, GrowthHead | Refinement):
+    elif isinstance(module, GrowthHead):
+        module.outer.weight.zero_()
+        module.spread.weight.zero_()
+    elif isinstance(module, Refinement | Segmentation):
         module.outer.weight.zero_()
     elif isinstance(module, DualStage):
-        module.displacement.weight.zero_()
+        module.motion.weight.zero_()
+    elif isinstance(module, TextureStage):
         module.residual.weight.zero_()

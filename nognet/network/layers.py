@@ -50,20 +50,25 @@ def time_factor(interval_days: Tensor) -> Tensor:
 
 
 class IntervalEmbedding(nn.Module):
-    """Embed the interval: years themselves and sines and cosines of them (cf. NoFoNet)."""
+    """Embed the interval: years themselves and sines and cosines of them (cf. NoFoNet).
 
-    def __init__(self, frequencies: int, width: int) -> None:
+    With `extra` further numbers a sample, such as the years since an earlier scan.
+    """
+
+    def __init__(self, frequencies: int, width: int, *, extra: int = 0) -> None:
         super().__init__()
         self.frequencies = frequencies
-        self.inner = nn.Linear(2 * frequencies + 1, width)
+        self.inner = nn.Linear(2 * frequencies + 1 + extra, width)
         self.outer = nn.Linear(width, width)
 
-    def forward(self, interval_days: Tensor) -> Tensor:
-        """Map ``(B,)`` days to ``(B, width)``."""
+    def forward(self, interval_days: Tensor, *extra: Tensor) -> Tensor:
+        """Map ``(B,)`` days (and ``(B,)`` extra numbers) to ``(B, width)``."""
         years = (interval_days / DAYS_PER_YEAR)[:, None]
         octaves = torch.arange(self.frequencies, dtype=torch.float32, device=years.device)
         angles = years * torch.exp2(octaves) * (math.pi / 8)
-        features = torch.cat([years, angles.sin(), angles.cos()], dim=1)
+        features = torch.cat(
+            [years, angles.sin(), angles.cos(), *(number[:, None] for number in extra)], dim=1
+        )
         embedded: Tensor = self.outer(F.silu(self.inner(features)))
         return embedded
 
@@ -100,18 +105,31 @@ class SpatialModulation(nn.Module):
 class ConvBlock(nn.Module):
     """Convolution, norm modulated by the interval, SiLU; then a residual convolution."""
 
-    def __init__(
-        self, inputs: int, outputs: int, embedding_width: int, *, stride: int = 1, depth: int = 2
+    def __init__(  # noqa: PLR0913  the convolution's own numbers
+        self,
+        inputs: int,
+        outputs: int,
+        embedding_width: int,
+        *,
+        stride: int = 1,
+        depth: int = 2,
+        adaptive: bool = True,
     ) -> None:
         super().__init__()
         self.first = nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm = AdaptiveNorm(outputs, embedding_width)
+        self.norm = AdaptiveNorm(outputs, embedding_width) if adaptive else None
+        self.plain_norm = None if adaptive else group_norm(outputs)
         self.second = nn.Conv3d(outputs, outputs, 3, 1, 1, bias=False) if depth == 2 else None
         self.second_norm = group_norm(outputs) if depth == 2 else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map ``(B, inputs, D, H, W)`` to ``(B, outputs, D/stride, H/stride, W/stride)``."""
-        h = F.silu(self.norm(self.first(x), embedding))
+        h = self.first(x)
+        if self.norm is not None:
+            h = self.norm(h, embedding)
+        elif self.plain_norm is not None:
+            h = self.plain_norm(h)
+        h = F.silu(h)
         if self.second is None or self.second_norm is None:
             return h
         refined: Tensor = F.silu(self.second_norm(self.second(h)))
@@ -132,23 +150,33 @@ class CrossTaskAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        """Add to ``x`` (B, C, d, h, w) what it finds in ``other`` of the same shape."""
+    def forward(self, x: Tensor, other: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Add to ``x`` (B, C, d, h, w) what it finds in ``other`` of the same shape.
+
+        Returns:
+            The sum, and outside training where each token looked ``(B, Q, K)`` (mean over heads).
+        """
         pool = math.ceil(max(x.shape[2:]) / self.tokens_per_axis)
         own = F.avg_pool3d(self.query_norm(x), pool)
         theirs = F.avg_pool3d(self.key_norm(other), pool).flatten(2).transpose(1, 2)
-        queries = own.flatten(2).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(
-            self._split(self.query(queries)),
-            self._split(self.key(theirs)),
-            self._split(self.value(theirs)),
-        )
+        queries = self._split(self.query(own.flatten(2).transpose(1, 2)))
+        keys, values = self._split(self.key(theirs)), self._split(self.value(theirs))
+        attended = F.scaled_dot_product_attention(queries, keys, values)
         update = self.output(attended.transpose(1, 2).flatten(2)).transpose(1, 2)
-        return x + F.interpolate(update.reshape(own.shape), size=x.shape[2:], mode="nearest")
+        size = x.shape[2:]
+        added = x + F.interpolate(update.reshape(own.shape), size=size, mode="nearest")
+        return added, None if self.training else _looked(queries, keys)
 
     def _split(self, tokens: Tensor) -> Tensor:
         b, n, c = tokens.shape
         return tokens.reshape(b, n, self.heads, c // self.heads).transpose(1, 2)
+
+
+@torch.no_grad()
+def _looked(queries: Tensor, keys: Tensor) -> Tensor:
+    """Attention weights, mean over heads: ``(B, h, Q, c)`` and ``(B, h, K, c)`` to ``(B, Q, K)``."""
+    scores = queries.float() @ keys.float().transpose(2, 3) / math.sqrt(queries.shape[-1])
+    return scores.softmax(-1).mean(1)
 
 
 def dilate(mask: Tensor, radius: int) -> Tensor:

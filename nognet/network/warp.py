@@ -55,6 +55,31 @@ def warp(image: Tensor, displacement_vox: Tensor) -> Tensor:
     )
 
 
+def integrate_velocity(velocity_vox: Tensor, squarings: int) -> Tensor:
+    """Integrate a stationary velocity field over unit time by scaling and squaring.
+
+    ``exp(v)``: start from ``v / 2^n``, then compose n times with itself (Arsigny et al. 2006;
+    Dalca et al. 2018, VoxelMorph-diff). The result is a diffeomorphism as far as the grid can show
+    it; 0 stays exactly 0.
+
+    Args:
+        velocity_vox: ``(B, 3, D, H, W)``, voxels, pull-back, z, y, x order.
+        squarings: n; 2^n Euler steps.
+
+    Returns:
+        The displacement ``(B, 3, D, H, W)`` float32 in voxels.
+    """
+    displacement = velocity_vox.float() / 2**squarings
+    for _ in range(squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def compose(first_vox: Tensor, then_vox: Tensor) -> Tensor:
+    """Displacement of ``p -> q + then(q)``, ``q = p + first(p)``: ``first(p) + then(q)``."""
+    return first_vox + warp(then_vox, first_vox)
+
+
 def upsample_displacement(displacement_vox: Tensor) -> Tensor:
     """Double the resolution of a field, and so its length in voxels: ``(B, 3, 2D, 2H, 2W)``."""
     finer = F.interpolate(displacement_vox, scale_factor=2.0, mode="trilinear", align_corners=False)

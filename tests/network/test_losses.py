@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -100,7 +101,7 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_batch() -> None:
     perfect = _perfect(batch)
     whole = total_loss(perfect, batch, LossConfig())
     for i in range(3):
-        alone = Batch(*(getattr(batch, name)[i : i + 1] for name in Batch.__dataclass_fields__))
+        alone = batch.select([i])
         single = total_loss(_perfect(alone), alone, LossConfig())
         assert math.isclose(single.item(), whole[i].item(), rel_tol=1e-5)
 
@@ -108,14 +109,7 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_batch() -> None:
 def test_weights_scale_their_terms() -> None:
     batch = _batch()
     prediction = _perfect(batch)
-    off = Prediction(
-        prediction.image + 0.1,
-        prediction.mask,
-        prediction.displacement_vox,
-        prediction.residual,
-        prediction.log_growth,
-        prediction.deep,
-    )
+    off = dataclasses.replace(prediction, image=prediction.image + 0.1)
     none = dict.fromkeys(LossConfig.model_fields, 0.0)
     only = LossConfig(**{**none, "image_l1": 3.0})
     torch.testing.assert_close(total_loss(off, batch, only), torch.full((2,), 0.3))
