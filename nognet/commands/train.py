@@ -135,8 +135,18 @@ class _Recorder:
             shown += f", epsilon {done.outcome.epsilon:.3f}"
         value = "not defined" if done.value is None else f"{done.value:.4f}"
         best = " (best so far)" if done.is_best else ""
-        left = self._time_left(done.number / rounds) if done.number < rounds else "the last round"
+        left = self._after_round(done)
         say(f"round {done.number} of {rounds}{shown}, validation {metric} {value}{best}; {left}")
+
+    def _after_round(self, done: LocalRound) -> str:
+        from nognet.fit.alone import is_early_stop
+
+        study = self.run.study
+        if is_early_stop(study, done):
+            return f"stopped early: nothing better for {study.training.early_stop_rounds} rounds"
+        if done.number >= study.rounds:
+            return "the last round"
+        return self._time_left(done.number / study.rounds)
 
     def _time_left(self, share_done: float) -> str:
         left_s = (time.monotonic() - self.started) * (1 / share_done - 1)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from nognet.config.base import ConfigModel
 
+Precision = Literal["fp32", "bf16", "fp16"]
 MetricName = Literal[
     "psnr",
     "psnr_nodule",
@@ -94,6 +95,16 @@ class TrainingConfig(ConfigModel):
     """Linear warm-up at the start of every round (the optimiser starts anew in each)."""
     weight_decay: float = Field(default=1e-4, ge=0)
     gradient_clip_norm: float = Field(default=1.0, gt=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulate: int = Field(default=1, ge=1, le=1024)
+    """Batches whose gradients are averaged, by samples, in one step; not under privacy."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Decay, a step, of an exponential moving average of the weights; 0 = off. It starts anew from
+    the global weights in every round, and the average is what a site sends, evaluates and keeps:
+    1 / (1 - decay) steps should be well below the steps of a round."""
+    early_stop_rounds: int | None = Field(default=None, ge=1)
+    """A site that trains alone stops after so many rounds without a better selection metric."""
+    precision: Precision = "fp32"
+    """Of convolutions and linear layers; the warp and the losses stay in fp32. fp16 is for CUDA
+    alone, and not under privacy."""
     augment: bool = True
     """Random flips and 90-degree rotations, and a small shift of the ROI's intensities."""

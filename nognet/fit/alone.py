@@ -66,6 +66,8 @@ def train_alone(
 ) -> Iterator[LocalRound]:
     """Train the study's rounds at one site; yield each round when it is done.
 
+    Ends before the last round where `training.early_stop_rounds` says so.
+
     Whoever stops asking for rounds keeps the last one. The study's strategy plays no part: nothing
     is averaged, and FedProx' pull to the global weights has nothing to pull to.
 
@@ -76,7 +78,8 @@ def train_alone(
         progress: Called after each step.
 
     Raises:
-        ConfigError: the pairs were cut with another ROI than the study's.
+        ConfigError: the pairs were cut with another ROI than the study's, or the device can't do
+            its precision.
         TrainingError: there are no training pairs, or a loss is not finite.
         PrivacyError, PrivacyBudgetError: a round may not be spent.
     """
@@ -98,6 +101,19 @@ def train_alone(
         validation = evaluate_local(plain, site, prepared, weights, split="validation")
         last = _judged(study, last, outcome, validation, time.perf_counter() - started)
         yield last
+        if is_early_stop(study, last):
+            return
+
+
+def is_early_stop(study: StudyConfig, done: LocalRound) -> bool:
+    """Whether training stops here: `early_stop_rounds` rounds have brought nothing better.
+
+    Without a selection value, as without validation pairs, it never does.
+    """
+    patience = study.training.early_stop_rounds
+    if patience is None or done.best.value is None or done.number >= study.rounds:
+        return False
+    return done.number - done.best.number >= patience
 
 
 def evaluate_local(

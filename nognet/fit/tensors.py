@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nognet.errors import TrainingError
+from nognet.fit.checks import check_pairs
 from nognet.network import Batch, Prior
 from nognet.types import RoiPair
 
@@ -23,18 +24,14 @@ _AXES = (2, 3, 4)
 def stack_pairs(pairs: Sequence[RoiPair]) -> Batch:
     """Stack pairs into one batch on the CPU.
 
+    A baseline mask may be empty: evaluation shows what a network makes of a missing one.
+
     Raises:
-        TrainingError: no pairs, or a pair with voxels that are not finite (named by its id).
+        TrainingError: no pairs, or a pair that `check_pairs` refuses (named by its id).
     """
     if not pairs:
         raise TrainingError("no pairs to stack into a batch", code="no-pairs")
-    for pair in pairs:
-        if not (np.isfinite(pair.baseline).all() and np.isfinite(pair.follow_up).all()):
-            raise TrainingError(
-                f"pair {pair.pair_id}: voxels that are not finite; expected values in [0, 1]; "
-                "delete the cache and prepare the site again",
-                code="voxels-not-finite",
-            )
+    check_pairs(pairs, mask_required=False)
 
     def stack(name: str) -> Tensor:
         arrays = np.stack([getattr(pair, name) for pair in pairs]).astype(np.float32)
@@ -88,23 +85,46 @@ def sample_order(count: int, batch_size: int, generator: torch.Generator) -> Ite
         yield batch
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """What was drawn for a batch of B samples.
+
+    Attributes:
+        flips: Whether each axis is flipped, ``(B, 3)`` bool.
+        orders: New order of the axes, one permutation of 0, 1, 2 a sample.
+        shifts: Added to the intensities, ``(B, 1, 1, 1, 1)``.
+    """
+
+    flips: Tensor
+    orders: tuple[tuple[int, ...], ...]
+    shifts: Tensor
+
+
 def augment(batch: Batch, generator: torch.Generator) -> Batch:
     """Flip and rotate (by 90 degrees) whole pairs at random and shift their intensities slightly.
 
     All random numbers are drawn first, one set a sample; the input is left as it is.
     """
-    count = batch.image.shape[0]
+    return augmented(batch, draw_augmentation(len(batch), generator))
+
+
+def draw_augmentation(count: int, generator: torch.Generator) -> Augmentation:
+    """Draw the augmentation of `count` samples."""
     flips = torch.rand((count, 3), generator=generator) < 0.5
-    orders = [torch.randperm(3, generator=generator).tolist() for _ in range(count)]
+    orders = tuple(tuple(torch.randperm(3, generator=generator).tolist()) for _ in range(count))
     shifts = (torch.rand((count, 1, 1, 1, 1), generator=generator) * 2 - 1) * _INTENSITY_SHIFT
+    return Augmentation(flips, orders, shifts)
+
+
+def augmented(batch: Batch, drawn: Augmentation) -> Batch:
+    """Apply what was drawn; no randomness, the input is left as it is."""
+    shifts = drawn.shifts
 
     def turn(values: Tensor) -> Tensor:
         turned = []
-        for sample in range(count):
-            order = [0, 1, *(2 + axis for axis in orders[sample])]
-            flipped = [
-                axis for axis, is_flipped in zip(_AXES, flips[sample], strict=True) if is_flipped
-            ]
+        for sample, (axes, flips) in enumerate(zip(drawn.orders, drawn.flips, strict=True)):
+            order = [0, 1, *(2 + axis for axis in axes)]
+            flipped = [axis for axis, is_flipped in zip(_AXES, flips, strict=True) if is_flipped]
             turned.append(values[sample : sample + 1].permute(order).flip(flipped))
         return torch.cat(turned)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +15,14 @@ from torch import Tensor
 
 from nognet.config import PrivacyConfig, SiteConfig, StudyConfig, TrainingConfig
 from nognet.data.store import PreparedSite
-from nognet.errors import TrainingError
-from nognet.fit.device import autocast, cpu_threads, resolve_device
-from nognet.fit.tensors import augment, sample_order, stack_pairs
+from nognet.errors import ConfigError, TrainingError
+from nognet.fit.checks import check_pairs
+from nognet.fit.device import cpu_threads, reproducible, resolve_device
+from nognet.fit.loading import BatchSource
+from nognet.fit.steps import TrainingSteps
+from nognet.fit.tensors import augment, stack_pairs
 from nognet.fit.weights import Weights, network_with, weights_of
-from nognet.network import Batch, MTNoGNet, total_loss
+from nognet.network import Batch, MTNoGNet
 from nognet.privacy.policy import stricter
 from nognet.randomness import torch_generator
 from nognet.types import RoiPair
@@ -65,7 +70,8 @@ def train_round(
     """Train the network for one round on a site's training pairs.
 
     The optimiser starts anew, so a round depends on nothing but its arguments (and, under
-    differential privacy, on the site's record of what was spent).
+    differential privacy, on the site's record of what was spent). So does the moving average of the
+    weights, where `training.ema_decay` is on: it is what the round gives, and what a site sends.
 
     Args:
         study: What the coordinator decided.
@@ -76,7 +82,9 @@ def train_round(
         progress: Called after each step with the step, the number of steps and the loss.
 
     Raises:
-        TrainingError: the site has no training pairs, or a loss is not finite.
+        TrainingError: the site has no training pairs, a pair can't be learnt from (it is named), or
+            a loss is not finite.
+        ConfigError: the device or privacy can't do the study's precision or accumulation.
         WireError: the weights don't fit the study's network.
         PrivacyError, PrivacyBudgetError: the round may not be spent.
     """
@@ -90,7 +98,9 @@ def train_round(
         )
     privacy = stricter(study.privacy, site.privacy)
     device = resolve_device(site.device)
-    with cpu_threads(site.threads):
+    if privacy is not None:
+        _check_private(study.training)
+    with cpu_threads(site.threads), reproducible():
         network = network_with(study.network, weights, device)
         loop = _Round(study, site, network, device, round_number, progress)
         spent: PrivateRound | None = None
@@ -100,7 +110,7 @@ def train_round(
         else:
             spent = loop.train_with(privacy, pairs)
     return RoundOutcome(
-        weights=weights_of(network),
+        weights=loop.weights(),
         n_pairs=len(pairs),
         n_patients=len({pair.patient_id for pair in pairs}),
         steps=study.training.steps_per_round,
@@ -144,49 +154,52 @@ class _Round:
     ) -> None:
         self.study, self.site, self.network, self.device = study, site, network, device
         self.round_number, self.progress = round_number, progress
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=study.training.learning_rate,
-            weight_decay=study.training.weight_decay,
+        self.steps = TrainingSteps(
+            network,
+            study.training,
+            study.loss,
+            device,
+            proximal_mu=getattr(study.strategy, "proximal_mu", 0.0),
         )
-        self.start = [parameter.detach().clone() for parameter in network.parameters()]
         names = ("train", study.seed, site.name, round_number)
         self.order_generator = torch_generator(site.seed, *names, "order")
         self.augment_generator = torch_generator(site.seed, *names, "augment")
-        self.proximal_mu = getattr(study.strategy, "proximal_mu", 0.0)
-        network.train()
 
     def train(self, pairs: Sequence[RoiPair]) -> float:
         """Take the round's steps; give the mean loss."""
         training = self.study.training
-        everything = stack_pairs(pairs)
-        order = sample_order(len(pairs), training.batch_size, self.order_generator)
         losses = []
-        for step in range(training.steps_per_round):
-            chosen = next(order)
-            batch = self._prepared(everything.select(chosen))
-            loss = self._losses(batch).mean()
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._not_finite(step, [pairs[i].pair_id for i in chosen])
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
-            self._update(step)
-            losses.append(value)
-            self._report(step, value)
+        with BatchSource(
+            pairs,
+            training,
+            self.device,
+            self.order_generator,
+            self.augment_generator,
+            mask_required=_mask_required(self.study),
+        ) as source:
+            stream = iter(source)
+            for step in range(training.steps_per_round):
+                taken = list(islice(stream, training.accumulate))
+                ids = [pair_id for named, _ in taken for pair_id in named]
+                with self._told_where(step):
+                    value = self.steps.step([batch for _, batch in taken], self._rate(step), ids)
+                losses.append(value)
+                self._report(step, value)
         return math.fsum(losses) / len(losses)
 
     def train_with(self, privacy: PrivacyConfig, pairs: Sequence[RoiPair]) -> PrivateRound:
         """Take the round's steps under DP-SGD."""
         from nognet.fit.private import train_privately  # late: Opacus takes 2 s to import
 
+        check_pairs(pairs, self.study.roi, mask_required=_mask_required(self.study))
         everything = stack_pairs(pairs)
 
         def loss_of(index: int) -> Tensor:
-            return self._losses(self._prepared(everything.select([index])))[0]
+            return self.steps.losses(self._prepared(everything.select([index])))[0]
 
         def update(step: int) -> None:
-            self._update(step)
+            with self._told_where(step):
+                self.steps.apply(self._rate(step))
             self._report(step, math.nan)
 
         return train_privately(
@@ -194,55 +207,58 @@ class _Round:
             self.site,
             self.study.training,
             [pair.patient_id for pair in pairs],
-            (self.network, self.optimizer),
+            (self.network, self.steps.optimizer),
             loss_of=loss_of,
             update=update,
         )
+
+    def weights(self) -> Weights:
+        """Copy the weights after the steps taken: their moving average where it is on."""
+        with self.steps.averaged():
+            return weights_of(self.network)
 
     def _prepared(self, batch: Batch) -> Batch:
         augmented = augment(batch, self.augment_generator) if self.study.training.augment else batch
         return augmented.to(self.device)
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """Loss of each sample, ``(B,)``."""
-        with autocast(self.device, self.study.training.precision):
-            prediction = self.network(
-                batch.image, batch.mask, batch.interval_days, batch.prior
-            )
-        return total_loss(prediction, batch, self.study.loss)
-
-    def _update(self, step: int) -> None:
-        """Apply the gradient: proximal term, clipping, AdamW at this step's rate."""
-        training = self.study.training
-        parameters = list(self.network.parameters())
-        if self.proximal_mu > 0:
-            _add_proximal_gradient(parameters, self.start, self.proximal_mu)
-        torch.nn.utils.clip_grad_norm_(parameters, training.gradient_clip_norm)
-        rate = learning_rate(
-            training, step=step, round_number=self.round_number, rounds=self.study.rounds
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            self.study.training,
+            step=step,
+            round_number=self.round_number,
+            rounds=self.study.rounds,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
 
     def _report(self, step: int, loss: float) -> None:
         if self.progress is not None:
             self.progress(step + 1, self.study.training.steps_per_round, loss)
 
-    def _not_finite(self, step: int, pair_ids: list[str]) -> TrainingError:
-        return TrainingError(
-            f"site {self.site.name}, round {self.round_number}, step {step + 1}: the loss is not "
-            f"finite for pairs {', '.join(pair_ids)}; lower training.learning_rate, or look at "
-            "these pairs with `nognet check`",
-            code="loss-not-finite",
+    @contextlib.contextmanager
+    def _told_where(self, step: int) -> Iterator[None]:
+        """Add site, round and step to what a step complains of."""
+        try:
+            yield
+        except TrainingError as err:
+            where = f"site {self.site.name}, round {self.round_number}, step {step + 1}"
+            raise TrainingError(f"{where}: {err}", code=err.code) from err
+
+
+def _mask_required(study: StudyConfig) -> bool:
+    """Whether an empty baseline mask is a fault, or the network segments for itself."""
+    return study.network.missing_mask != "predicted"
+
+
+def _check_private(training: TrainingConfig) -> None:
+    """Refuse what DP-SGD, which takes one sample at a time, can't do."""
+    if training.precision == "fp16":
+        raise ConfigError(
+            "training.precision: fp16 scales the loss, which privacy's clipping can't allow for; "
+            "set precision: bf16 or fp32",
+            code="precision-private",
         )
-
-
-def _add_proximal_gradient(
-    parameters: Sequence[torch.nn.Parameter], start: Sequence[Tensor], mu: float
-) -> None:
-    """Add the gradient of FedProx' term ``mu / 2 ||w - w_global||^2`` (Li et al. 2020, eq. 2)."""
-    with torch.no_grad():
-        for parameter, anchor in zip(parameters, start, strict=True):
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter - anchor, alpha=mu)
+    if training.accumulate > 1:
+        raise ConfigError(
+            f"training.accumulate: {training.accumulate} is not possible under privacy, which takes "
+            "one sample at a time already; raise training.batch_size and set accumulate: 1",
+            code="accumulate-private",
+        )
