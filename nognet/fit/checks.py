@@ -71,7 +71,8 @@ def _check_days(pair_id: str, name: str, days: float) -> None:
     if days > MAX_INTERVAL_DAYS:
         raise TrainingError(
             f"pair {pair_id}: {name} is {days:g} days ({days / 365.25:.1f} years); expected at "
-            "most 20 years; a date is probably wrong; correct it in the studies table and prepare again",
+            "most 20 years; a date is probably wrong; correct it in the studies table and prepare "
+            "again",
             code="interval-absurd",
         )
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Self
 
 import torch
 
@@ -81,7 +82,7 @@ class BatchSource:
         self.workers = worker_count(device) if workers is None else workers
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> BatchSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -136,8 +137,6 @@ class BatchSource:
         batch = self.everything.select(chosen)
         if augmentation is not None:
             batch = augmented(batch, augmentation)
-        return (
-            batch.mapped(lambda tensor: tensor.pin_memory())
-            if self.device.type == "cuda"
-            else batch
-        )
+        if self.device.type == "cuda":
+            batch = batch.mapped(lambda tensor: tensor.pin_memory())
+        return batch

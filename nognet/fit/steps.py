@@ -151,8 +151,8 @@ class TrainingSteps:
         bad = [not ok for ok in torch.isfinite(losses).tolist()]
         named = [pair_id for pair_id, is_bad in zip(pair_ids, bad, strict=False) if is_bad]
         return TrainingError(
-            f"the loss is not finite{_of(named or pair_ids)}; lower training.learning_rate, or look "
-            "at these pairs with `nognet check`",
+            f"the loss is not finite{_of(named or pair_ids)}; lower training.learning_rate, or "
+            "look at these pairs with `nognet check`",
             code="loss-not-finite",
         )
 

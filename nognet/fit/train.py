@@ -258,7 +258,7 @@ def _check_private(training: TrainingConfig) -> None:
         )
     if training.accumulate > 1:
         raise ConfigError(
-            f"training.accumulate: {training.accumulate} is not possible under privacy, which takes "
-            "one sample at a time already; raise training.batch_size and set accumulate: 1",
+            f"training.accumulate: {training.accumulate} is not possible under privacy, which "
+            "takes one sample at a time already; raise training.batch_size and set accumulate: 1",
             code="accumulate-private",
         )

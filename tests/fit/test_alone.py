@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from nognet.config import StudyConfig
 from nognet.errors import ConfigError, TrainingError
@@ -96,3 +97,61 @@ def test_a_site_without_training_pairs_is_refused(tmp_path: Path) -> None:
     site = make_site(tmp_path, "site_a", pairs=0)
     with pytest.raises(TrainingError, match="no training pairs"):
         rounds_of(make_study(tmp_path), site)
+
+
+def _judged_by(monkeypatch: pytest.MonkeyPatch, values: list[float | None]) -> None:
+    """Let the rounds have these selection values instead of measured ones."""
+
+    class Given:
+        def __init__(self, value: float | None) -> None:
+            self.value = value
+
+        def figures(self) -> dict[str, Any]:
+            return {LOCAL: {"dsc": {"mean": self.value}}}
+
+    left = iter(values)
+    monkeypatch.setattr("nognet.fit.alone.evaluate_local", lambda *_, **__: Given(next(left)))
+
+
+def _patient(tmp_path: Path, rounds: int, patience: int | None) -> StudyConfig:
+    training = {"steps_per_round": 1, "batch_size": 2, "warmup_steps": 0}
+    if patience is not None:
+        training["early_stop_rounds"] = patience
+    return make_study(tmp_path, rounds=rounds, training=training)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "rounds", "best"),
+    [
+        ([0.5, 0.6, 0.6, 0.5, 0.9], 2, 4, 2),
+        ([0.5, 0.4, 0.6, 0.5, 0.9], 2, 5, 5),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], 1, 2, 1),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], None, 5, 1),
+        ([None, None, None, None, None], 1, 5, 5),
+    ],
+)
+def test_it_stops_when_so_many_rounds_brought_nothing_better(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: list[float | None],
+    patience: int | None,
+    rounds: int,
+    best: int,
+) -> None:
+    _judged_by(monkeypatch, values)
+    done = rounds_of(_patient(tmp_path, 5, patience), make_site(tmp_path, "site_a"))
+    assert len(done) == rounds
+    assert done[-1].best.number == best
+
+
+def test_a_metric_that_does_not_exist_is_refused_with_the_study(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"selection\.metric"):
+        make_study(tmp_path, selection={"metric": "dice"})
+
+
+def test_the_average_is_what_is_evaluated_and_kept(tmp_path: Path) -> None:
+    training = {"steps_per_round": 2, "batch_size": 2, "warmup_steps": 0, "ema_decay": 0.5}
+    study, site = make_study(tmp_path, training=training), make_site(tmp_path, "site_a")
+    for done in rounds_of(study, site):
+        found = evaluate_local(study, *opened(site), done.outcome.weights, split="validation")
+        assert found == done.validation

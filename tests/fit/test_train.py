@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ import torch
 
 from nognet.config import FedProxConfig, PrivacyConfig, SiteConfig, StudyConfig, TrainingConfig
 from nognet.data.store import PreparedSite
-from nognet.errors import PrivacyBudgetError, PrivacyError, TrainingError, WireError
+from nognet.errors import (
+    ConfigError,
+    PrivacyBudgetError,
+    PrivacyError,
+    TrainingError,
+    WireError,
+)
 from nognet.fit.private import read_history
 from nognet.fit.train import RoundOutcome, learning_rate, train_round
 from nognet.fit.weights import Weights, initial_weights
@@ -210,6 +217,77 @@ def test_two_private_rounds_never_draw_the_same_noise(study: StudyConfig, site: 
     private = _private(study)
     one, two = (_round(private, site, weights) for _ in range(2))
     assert _distance(one.weights, two.weights) > 0
+
+
+def _training(study: StudyConfig, **changes: Any) -> StudyConfig:
+    training = {**study.training.model_dump(), **changes}
+    return study.model_copy(update={"training": TrainingConfig.model_validate(training)})
+
+
+def test_a_round_gives_the_average_of_its_weights_where_that_is_on(
+    study: StudyConfig, site: Opened
+) -> None:
+    weights = initial_weights(study.network, study.seed)
+    one = _training(study, steps_per_round=1)
+    plain = _round(one, site, weights).weights
+    averaged = _round(_training(one, ema_decay=0.75), site, weights).weights
+    for name, start in weights.items():
+        torch.testing.assert_close(averaged[name], 0.75 * start + 0.25 * plain[name])
+
+
+def test_accumulated_batches_take_their_pairs_one_after_the_other(
+    study: StudyConfig, site: Opened
+) -> None:
+    weights = initial_weights(study.network, study.seed)
+    plain = _training(study, steps_per_round=1, batch_size=2, augment=False)
+    split = _training(plain, batch_size=1, accumulate=2)
+    whole, parts = _round(plain, site, weights), _round(split, site, weights)
+    assert parts.mean_loss == pytest.approx(whole.mean_loss, abs=1e-6)
+    assert parts.steps == 1
+
+
+def test_a_fault_of_a_step_says_where_it_was(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    spoilt = {name: torch.full_like(tensor, torch.inf) for name, tensor in weights.items()}
+    with pytest.raises(TrainingError, match=r"^site alpha, round 3, step 1: the loss") as caught:
+        _round(study, site, spoilt, 3)
+    assert caught.value.public_code == "TrainingError:loss-not-finite"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({"precision": "fp16"}, "precision-private"), ({"accumulate": 2}, "accumulate-private")],
+)
+def test_what_privacy_cannot_do_is_refused_and_costs_nothing(
+    study: StudyConfig, site: Opened, changes: dict[str, Any], code: str
+) -> None:
+    private = _private(_training(study, **changes))
+    with pytest.raises(ConfigError) as caught:
+        _round(private, site, initial_weights(study.network, study.seed))
+    assert caught.value.code == code
+    assert read_history(site[0]).steps == 0
+
+
+def test_a_precision_the_device_lacks_is_refused(study: StudyConfig, site: Opened) -> None:
+    half = _training(study, precision="fp16")
+    with pytest.raises(ConfigError, match="fp16 needs CUDA"):
+        _round(half, site, initial_weights(study.network, study.seed))
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_pair_without_a_mask_is_refused_unless_the_network_segments(
+    study: StudyConfig, site: Opened, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    pairs = site[1].pairs("train")
+    bare = dataclasses.replace(pairs[0], baseline_mask=np.zeros_like(pairs[0].baseline_mask))
+    monkeypatch.setattr(PreparedSite, "pairs", lambda _self, _split: [bare, *pairs[1:]])
+    asked = _private(study) if private else study
+    with pytest.raises(TrainingError, match=f"pair {bare.pair_id}: the mask is empty"):
+        _round(asked, site, initial_weights(study.network, study.seed))
+    assert read_history(site[0]).steps == 0
+    network = study.network.model_copy(update={"missing_mask": "predicted"})
+    able = asked.model_copy(update={"network": network})
+    assert _round(able, site, initial_weights(network, study.seed)).steps == 2
 
 
 def test_outcomes_are_values() -> None:
