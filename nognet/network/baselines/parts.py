@@ -1,0 +1,109 @@
+"""What the peers are built from: one U-Net, small-started heads, first weights from a generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nognet.config import LossConfig
+from nognet.network.layers import AdaptiveNorm, ConvBlock, depth_to_space, upsample
+from nognet.network.warp import upsample_displacement
+
+FOLD = 2
+TIME_FEATURES = 6
+EMBEDDING_WIDTH = 64
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_MODULATION_STD = 1e-2
+_HEAD_STD = 1e-5  # as VoxelMorph starts its field
+
+
+class UNet(nn.Module):
+    """Three scales down and up; every block sees the interval.
+
+    The papers join the interval to the bottleneck alone. Here each block's norm is modulated by it,
+    as in MT-NoGNet's encoder, so that no peer loses by how it is told the time.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        embedding = EMBEDDING_WIDTH
+        self.at_half = ConvBlock(inputs, width, embedding)
+        self.at_quarter = ConvBlock(width, 2 * width, embedding, stride=2)
+        self.at_eighth = ConvBlock(2 * width, 4 * width, embedding, stride=2)
+        self.up_quarter = ConvBlock(6 * width, 2 * width, embedding)
+        self.up_half = ConvBlock(3 * width, width, embedding)
+
+    def forward(self, folded: Tensor, embedding: Tensor) -> Tensor:
+        """Map ``(B, inputs, d, h, w)``, edges multiples of 4, to ``(B, width, d, h, w)``."""
+        half = self.at_half(folded, embedding)
+        quarter = self.at_quarter(half, embedding)
+        eighth = self.at_eighth(quarter, embedding)
+        quarter = self.up_quarter(torch.cat([upsample(eighth), quarter], dim=1), embedding)
+        features: Tensor = self.up_half(torch.cat([upsample(quarter), half], dim=1), embedding)
+        return features
+
+
+class DisplacementHead(nn.Module):
+    """A displacement field, predicted at half resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.outer = nn.Conv3d(channels, 3, 3, 1, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, D/2, H/2, W/2)`` to voxels ``(B, 3, D, H, W)`` float32."""
+        return upsample_displacement(self.outer(features).float())
+
+
+class VolumeHead(nn.Module):
+    """One value a voxel at full resolution, unfolded from channels: a residual, or logits."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.outer = nn.Conv3d(channels, FOLD**3, 3, 1, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, D/2, H/2, W/2)`` to ``(B, 1, D, H, W)`` float32."""
+        return depth_to_space(self.outer(features).float(), FOLD)
+
+
+def built(make: Callable[[], Network], generator: torch.Generator) -> Network:
+    """Make a network whose first weights come from `generator` alone (cf. `build_network`).
+
+    Heads start small, so that an untrained network moves and paints next to nothing.
+    """
+    with torch.device("meta"):
+        network = make()
+    network = network.to_empty(device="cpu")
+    with torch.no_grad():
+        for module in network.modules():
+            _initialise_leaf(module, generator)
+        for module in network.modules():
+            if isinstance(module, AdaptiveNorm):
+                module.modulation.weight.normal_(0.0, _MODULATION_STD, generator=generator)
+            elif isinstance(module, DisplacementHead | VolumeHead):
+                module.outer.weight.normal_(0.0, _HEAD_STD, generator=generator)
+    return network
+
+
+def _initialise_leaf(module: nn.Module, generator: torch.Generator) -> None:
+    """He et al. (2015) for convolutions and linear layers, identity for norms."""
+    if isinstance(module, nn.Conv3d | nn.Linear):
+        fan_in = math.prod(module.weight.shape[1:])
+        module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
+        if module.bias is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.GroupNorm) and module.affine:
+        module.weight.fill_(1.0)
+        module.bias.zero_()
+
+
+def only(**weights: float) -> LossConfig:
+    """Give a loss of the named terms; every other term weighs 0."""
+    return LossConfig.model_validate(dict.fromkeys(LossConfig.model_fields, 0.0) | weights)
