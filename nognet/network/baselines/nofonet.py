@@ -2,8 +2,8 @@
 
 Our own implementation, after the description in Li et al., "Learning tumor growth via follow-up
 volume prediction for lung nodules" (2020, arXiv 2006.13890). Its eq. 1:
-``x1 = warped + gate * residual``, the gate being the warped mask, dilated. Trained at once, end to
-end. Ours: the half-resolution stem, group norm, the interval in every block.
+``x1 = warped + gate * residual``, the gate being the warped mask, dilated. Ours: trained at
+once, end to end; the half-resolution stem, group norm, the interval in every block.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _HEAD_STD = 1e-5  # as VoxelMorph starts its field
 class UNet(nn.Module):
     """Three scales down and up; every block sees the interval.
 
-    The papers join the interval to the bottleneck alone. Here each block's norm is modulated by it,
-    as in MT-NoGNet's encoder, so that no peer loses by how it is told the time.
+    Each block's norm is modulated by it, as in MT-NoGNet's encoder and whatever a paper does, so
+    that no peer loses by how it is told the time.
     """
 
     def __init__(self, inputs: int, width: int) -> None:

@@ -26,7 +26,7 @@ from nognet.network.prediction import Prediction
 from nognet.network.warp import warp
 
 LOSS = only(ncc=1.0, dice=0.5, smoothness=0.05)
-"""NoFoNet eqs. 3-5 (its warp part); the smoothness weighs what it does in MT-NoGNet's loss."""
+"""The warp part of NoFoNet's loss (eqs. 3-8); smoothness weighs what it does in MT-NoGNet's."""
 
 
 class WarpNet(nn.Module):
