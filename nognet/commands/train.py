@@ -143,7 +143,8 @@ class _Recorder:
 
         study = self.run.study
         if is_early_stop(study, done):
-            return f"stopped early: nothing better for {study.training.early_stop_rounds} rounds"
+            since = done.number - done.best.number
+            return f"stopped early: nothing better than round {done.best.number} in {since} more"
         if done.number >= study.rounds:
             return "the last round"
         return self._time_left(done.number / study.rounds)

@@ -11,7 +11,7 @@ from typing import Self
 
 import torch
 
-from nognet.config import TrainingConfig
+from nognet.config import RoiConfig, TrainingConfig
 from nognet.errors import ConfigError
 from nognet.fit.checks import check_pairs
 from nognet.fit.tensors import Augmentation, augmented, draw_augmentation, sample_order, stack_pairs
@@ -54,6 +54,7 @@ class BatchSource:
         augment_generator: torch.Generator,
         workers: int | None = None,
         *,
+        roi: RoiConfig | None = None,
         mask_required: bool = True,
     ) -> None:
         """Stack the pairs.
@@ -65,6 +66,7 @@ class BatchSource:
             order_generator: Shuffles the pairs.
             augment_generator: Draws flips, turns and shifts.
             workers: Threads that prepare ahead; 0 prepares when asked, None takes `worker_count`.
+            roi: Its size holds for all pairs; None takes the first pair's.
             mask_required: Whether an empty baseline mask is refused.
 
         Raises:
@@ -73,7 +75,7 @@ class BatchSource:
         """
         if workers is not None and workers < 0:
             raise ConfigError(f"workers: found {workers}, expected 0 or more", code="workers")
-        check_pairs(pairs, mask_required=mask_required)
+        check_pairs(pairs, roi, mask_required=mask_required)
         self.everything = stack_pairs(pairs)
         self.pair_ids = [pair.pair_id for pair in pairs]
         self.training, self.device = training, device

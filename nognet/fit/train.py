@@ -175,6 +175,7 @@ class _Round:
             self.device,
             self.order_generator,
             self.augment_generator,
+            roi=self.study.roi,
             mask_required=_mask_required(self.study),
         ) as source:
             stream = iter(source)

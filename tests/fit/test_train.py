@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from nognet.config import FedProxConfig, PrivacyConfig, SiteConfig, StudyConfig, TrainingConfig
+from nognet.config import (
+    FedProxConfig,
+    PrivacyConfig,
+    RoiConfig,
+    SiteConfig,
+    StudyConfig,
+    TrainingConfig,
+)
 from nognet.data.store import PreparedSite
 from nognet.errors import (
     ConfigError,
@@ -266,6 +273,20 @@ def test_what_privacy_cannot_do_is_refused_and_costs_nothing(
         _round(private, site, initial_weights(study.network, study.seed))
     assert caught.value.code == code
     assert read_history(site[0]).steps == 0
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_pairs_of_another_size_than_the_studys_are_refused_by_name(
+    study: StudyConfig, site: Opened, private: bool
+) -> None:
+    larger = study.model_copy(update={"roi": RoiConfig(size_vox=48)})
+    with pytest.raises(TrainingError, match=r"^pair .*expected \(48, 48, 48\)") as caught:
+        _round(
+            _private(larger) if private else larger,
+            site,
+            initial_weights(study.network, study.seed),
+        )
+    assert caught.value.code == "roi-shape"
 
 
 def test_a_precision_the_device_lacks_is_refused(study: StudyConfig, site: Opened) -> None:
