@@ -55,9 +55,12 @@ def test_accumulated_batches_have_the_gradient_of_one_large_one(
     whole, split = _steps(gradient_clip_norm=1e9), _steps(gradient_clip_norm=1e9)
     loss = whole.step([batch], RATE)
     assert split.step([batch.select(part) for part in parts], RATE) == pytest.approx(loss, abs=1e-6)
-    gradients = [[p.grad for p in s.parameters if p.grad is not None] for s in (whole, split)]
-    scale = max(float(g.abs().max()) for g in gradients[0])
-    assert _gap(*gradients) < 1e-6 * max(1.0, scale)
+    gradients = [
+        torch.cat([p.grad.flatten() for p in steps.parameters if p.grad is not None])
+        for steps in (whole, split)
+    ]
+    # float32 sums in another order; a wrong weight of a batch errs by 0.1 and more
+    assert (gradients[0] - gradients[1]).norm() < 5e-6 * gradients[0].norm()
 
 
 def test_the_gradient_is_clipped_to_its_norm(batch: Batch) -> None:
