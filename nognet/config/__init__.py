@@ -1,7 +1,13 @@
 """Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
 
 from nognet.config.base import PrivacyConfig, RoiConfig
-from nognet.config.learning import LossConfig, MetricName, NetworkConfig, TrainingConfig
+from nognet.config.learning import (
+    LossConfig,
+    MetricName,
+    NetworkConfig,
+    TrainingConfig,
+    UncertaintyConfig,
+)
 from nognet.config.load import load_site, load_study, parse_study_json
 from nognet.config.site import (
     PreparationConfig,
@@ -41,6 +47,7 @@ __all__ = [
     "StrategyConfig",
     "StudyConfig",
     "TrainingConfig",
+    "UncertaintyConfig",
     "load_site",
     "load_study",
     "parse_study_json",

@@ -18,6 +18,8 @@ MetricName = Literal[
     "volume_error",
     "log_volume_error",
     "folded_fraction",
+    "interval_coverage",
+    "interval_width",
     "growth_auc",
 ]
 
@@ -25,7 +27,7 @@ MetricName = Literal[
 class NetworkConfig(ConfigModel):
     """The architecture of MT-NoGNet; it fixes names and shapes of all parameters."""
 
-    width: int = Field(default=12, ge=4, le=64, multiple_of=4)
+    width: int = Field(default=8, ge=4, le=64, multiple_of=4)
     """Channels at the finest scale of the encoder; they double at each of 3 coarser scales."""
     stem: Literal["full", "space_to_depth"] = "space_to_depth"
     """Run at full resolution, or fold 2 x 2 x 2 voxels into channels first (about 6x faster)."""
@@ -83,12 +85,19 @@ class LossConfig(ConfigModel):
     """The image and Dice terms again at 1/2 and 1/4 scale."""
 
 
+class UncertaintyConfig(ConfigModel):
+    """The interval of the predicted volume."""
+
+    coverage: float = Field(default=0.8, gt=0, lt=1)
+    """Nominal coverage; 0.8 needs 4 validation patients at a site, 0.9 needs 9."""
+
+
 class TrainingConfig(ConfigModel):
     """How each site trains in a round."""
 
     steps_per_round: int = Field(default=25, ge=1, le=100_000)
     batch_size: int = Field(default=4, ge=1, le=1024)
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
     final_learning_rate_fraction: float = Field(default=0.1, gt=0, le=1)
     """The learning rate of the last round as a fraction of the first (cosine over rounds)."""
     warmup_steps: int = Field(default=10, ge=0)

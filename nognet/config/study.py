@@ -15,7 +15,13 @@ from nognet.config.base import (
     RoiConfig,
     resolve_paths,
 )
-from nognet.config.learning import LossConfig, MetricName, NetworkConfig, TrainingConfig
+from nognet.config.learning import (
+    LossConfig,
+    MetricName,
+    NetworkConfig,
+    TrainingConfig,
+    UncertaintyConfig,
+)
 
 
 class FedAvgConfig(ConfigModel):
@@ -109,6 +115,7 @@ class StudyConfig(ConfigModel):
     strategy: StrategyConfig = FedAvgConfig()
     federation: FederationConfig = FederationConfig()
     selection: SelectionConfig = SelectionConfig()
+    uncertainty: UncertaintyConfig = UncertaintyConfig()
     privacy: PrivacyConfig | None = None
     runs: Path = Path("runs")
     """Folder of run folders."""

@@ -9,6 +9,7 @@ import torch
 from nognet.config import SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import PrivacyError
+from nognet.fit.conformal import calibrate
 from nognet.fit.device import cpu_threads, resolve_device
 from nognet.fit.predictors import (
     Predictor,
@@ -58,22 +59,50 @@ def evaluate_split(
             "copy": copy_baseline,
             "isotropic": isotropic_growth(median_growth(prepared.pairs("train"))),
         }
-        return evaluate_pairs(predictors, prepared.pairs(split))
+        factors = {}
+        if split == "test":  # on the patients that calibrate it, coverage would mean nothing
+            validation = prepared.pairs("validation")
+            factors["federated"] = calibrate(
+                predictors["federated"], validation, study.uncertainty.coverage
+            )
+        return evaluate_pairs(predictors, prepared.pairs(split), factors)
 
 
-def evaluate_pairs(predictors: Mapping[str, Predictor], pairs: Sequence[RoiPair]) -> SiteStatistics:
-    """Sum every predictor's metrics over pairs."""
-    return SiteStatistics.from_pairs(_rows(predictors, pairs))
+def evaluate_pairs(
+    predictors: Mapping[str, Predictor],
+    pairs: Sequence[RoiPair],
+    factors: Mapping[str, float] | None = None,
+) -> SiteStatistics:
+    """Sum every predictor's metrics over pairs.
+
+    Args:
+        predictors: By name.
+        pairs: The pairs of a split.
+        factors: By which a predictor's spread makes its interval (`nognet.fit.conformal`); one
+            without a factor has no interval.
+    """
+    return SiteStatistics.from_pairs(_rows(predictors, pairs, factors or {}))
 
 
 @torch.no_grad()
-def _rows(predictors: Mapping[str, Predictor], pairs: Sequence[RoiPair]) -> Iterator[PairRow]:
+def _rows(
+    predictors: Mapping[str, Predictor], pairs: Sequence[RoiPair], factors: Mapping[str, float]
+) -> Iterator[PairRow]:
     for start in range(0, len(pairs), _BATCH_SIZE):
         chunk = pairs[start : start + _BATCH_SIZE]
         batch = stack_pairs(chunk)
         for name, predict in predictors.items():
             found = predict(batch)
-            metrics = pair_metrics(found.image, batch.target_image, found.mask, batch.target_mask)
+            spread, factor = found.log_volume_spread, factors.get(name)
+            radius = None if spread is None or factor is None else factor * spread
+            metrics = pair_metrics(
+                found.image,
+                batch.target_image,
+                found.mask,
+                batch.target_mask,
+                displacement_vox=found.displacement_vox,
+                log_volume_radius=radius,
+            )
             growth = found.mask.flatten(1).sum(1) / batch.mask.flatten(1).sum(1).clamp_min(1.0)
             for i, pair in enumerate(chunk):
                 yield PairRow(

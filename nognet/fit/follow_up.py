@@ -18,7 +18,8 @@ from nognet.fit.baseline import Baseline
 from nognet.fit.model_file import SavedModel
 from nognet.fit.predictors import FollowUp, Predictor, network_predictor
 from nognet.fit.weights import network_with
-from nognet.network import Batch, folded_fraction
+from nognet.metrics.deformation import folded_fraction
+from nognet.network import Batch
 
 LONGEST_INTERVAL_DAYS = 20 * 365.25
 LONGEST_TRAINED_DAYS = 5 * 365.25

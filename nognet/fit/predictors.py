@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from nognet.config.learning import Precision
 from nognet.fit.device import autocast
-from nognet.network import Batch, MTNoGNet, warp
+from nognet.network import Batch, warp
 from nognet.network.layers import DAYS_PER_YEAR
 from nognet.network.nodule import growth_field, nodule_shape
 from nognet.network.warp import spatial_size
@@ -20,11 +20,20 @@ from nognet.types import RoiPair
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A predicted follow-up: image and mask probability ``(B, 1, D, H, W)``, field in voxels."""
+    """A predicted follow-up.
+
+    Attributes:
+        image: ``(B, 1, D, H, W)`` in [0, 1].
+        mask: Probability of the nodule, the same shape.
+        displacement_vox: ``(B, 3, D, H, W)``.
+        log_volume_spread: How far ln V may be off, ``(B,)``, not calibrated yet; None where a
+            predictor doesn't say.
+    """
 
     image: Tensor
     mask: Tensor
     displacement_vox: Tensor
+    log_volume_spread: Tensor | None = None
 
 
 Predictor = Callable[[Batch], FollowUp]
@@ -54,7 +63,7 @@ def isotropic_growth(log_growth_per_year: float) -> Predictor:
 
 
 def network_predictor(
-    network: MTNoGNet, device: torch.device, precision: Literal["fp32", "bf16"] = "fp32"
+    network: nn.Module, device: torch.device, precision: Precision = "fp32"
 ) -> Predictor:
     """Make the predictor of a trained network; what it gives lies on the CPU."""
     network.eval()
@@ -68,6 +77,7 @@ def network_predictor(
             found.image.clamp(0.0, 1.0).cpu(),
             found.mask.clamp(0.0, 1.0).cpu(),
             found.displacement_vox.cpu(),
+            None if found.log_growth_spread is None else found.log_growth_spread.cpu(),
         )
 
     return predict

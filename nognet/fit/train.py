@@ -131,7 +131,7 @@ def learning_rate(training: TrainingConfig, *, step: int, round_number: int, rou
         rounds: In the run.
 
     >>> learning_rate(TrainingConfig(warmup_steps=0), step=0, round_number=1, rounds=10)
-    0.001
+    0.002
     """
     share_done = (round_number - 1) / max(1, rounds - 1)
     low = training.final_learning_rate_fraction

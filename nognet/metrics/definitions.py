@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nognet.types import STRATA, Stratum
 
-DEFINITIONS_VERSION = 1
+DEFINITIONS_VERSION = 2
 GROWTH_AUC = "growth_auc"
 
 
@@ -144,6 +144,48 @@ _ALL = (
             "mask is empty."
         ),
         short="|ln(V_hat / V)|, lower is better, whole ROI",
+        higher_is_better=False,
+        decimals=3,
+    ),
+    MetricDefinition(
+        name="folded_fraction",
+        title="Folded",
+        unit="",
+        region="the whole ROI but its last slice along each axis",
+        text=(
+            "Share of voxels at which the displacement field folds: the Jacobian determinant of "
+            "p + u(p), by forward differences, is not positive. 0 for a predictor that moves "
+            "nothing."
+        ),
+        short="share of voxels with a Jacobian determinant <= 0, lower is better",
+        higher_is_better=False,
+        decimals=5,
+    ),
+    MetricDefinition(
+        name="interval_coverage",
+        title="Coverage",
+        unit="",
+        region="the whole ROI",
+        text=(
+            "Share of pairs whose true volume lies in the predicted interval V_hat exp(+-r). r is "
+            "calibrated on the site's validation patients (split conformal prediction) to hold "
+            "with the study's uncertainty.coverage (nominal, 0.8 by default): compare with that. "
+            "Undefined where there are too few validation patients for that level."
+        ),
+        short="share of true volumes within the predicted interval; compare with the nominal 0.8",
+        higher_is_better=True,
+        decimals=3,
+    ),
+    MetricDefinition(
+        name="interval_width",
+        title="Interval width",
+        unit="",
+        region="the whole ROI",
+        text=(
+            "Width of that interval: the natural logarithm of its upper over its lower volume. "
+            "Undefined where the coverage is."
+        ),
+        short="ln(upper / lower volume) of the predicted interval, lower is better",
         higher_is_better=False,
         decimals=3,
     ),

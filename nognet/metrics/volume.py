@@ -58,6 +58,29 @@ def log_volume_error(predicted_mask: Tensor, true_mask: Tensor) -> Tensor:
     return _defined(torch.log(ratio).abs(), true)
 
 
+def interval_coverage(log_error: Tensor, log_volume_radius: Tensor) -> Tensor:
+    """Say whether the true volume lies in the predicted interval.
+
+    Args:
+        log_error: ``|ln(V_hat / V)|``, ``(B,)``; NaN where undefined.
+        log_volume_radius: The interval is ``V_hat exp(+-radius)``, ``(B,)``.
+
+    Returns:
+        ``(B,)`` of 1 and 0; NaN where the error is, or where the interval is unbounded.
+    """
+    inside = (log_error <= log_volume_radius).to(log_error)
+    defined = torch.isfinite(log_error) & torch.isfinite(log_volume_radius)
+    return torch.where(defined, inside, torch.full_like(inside, math.nan))
+
+
+def interval_width(log_volume_radius: Tensor) -> Tensor:
+    """Width of the interval, as the natural logarithm of upper over lower volume: ``(B,)``.
+
+    NaN where the interval is unbounded.
+    """
+    return torch.where(torch.isfinite(log_volume_radius), 2 * log_volume_radius, math.nan)
+
+
 def growth_ratio(predicted_mask: Tensor, baseline_mask: Tensor) -> Tensor:
     """Compute the predicted volume ratio V_hat / V0, the score of `growth_auc`.
 

@@ -5,7 +5,7 @@ from nognet.network.build import build_network
 from nognet.network.losses import loss_terms, total_loss
 from nognet.network.model import MTNoGNet
 from nognet.network.prediction import AttentionMap, DeepPrediction, Prediction
-from nognet.network.warp import folded_fraction, jacobian_determinant, warp
+from nognet.network.warp import warp
 
 __all__ = [
     "AttentionMap",
@@ -15,8 +15,6 @@ __all__ = [
     "Prediction",
     "Prior",
     "build_network",
-    "folded_fraction",
-    "jacobian_determinant",
     "loss_terms",
     "total_loss",
     "warp",

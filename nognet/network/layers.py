@@ -105,7 +105,7 @@ class SpatialModulation(nn.Module):
 class ConvBlock(nn.Module):
     """Convolution, norm modulated by the interval, SiLU; then a residual convolution."""
 
-    def __init__(  # noqa: PLR0913  the convolution's own numbers
+    def __init__(
         self,
         inputs: int,
         outputs: int,
@@ -174,7 +174,7 @@ class CrossTaskAttention(nn.Module):
 
 @torch.no_grad()
 def _looked(queries: Tensor, keys: Tensor) -> Tensor:
-    """Attention weights, mean over heads: ``(B, h, Q, c)`` and ``(B, h, K, c)`` to ``(B, Q, K)``."""
+    """Attention weights ``(B, Q, K)``, mean over heads, of ``(B, h, Q, c)`` and ``(B, h, K, c)``."""
     scores = queries.float() @ keys.float().transpose(2, 3) / math.sqrt(queries.shape[-1])
     return scores.softmax(-1).mean(1)
 

@@ -16,25 +16,35 @@ _SHARE_GAIN = 5.0  # lets the share of smoothing move faster than the free detai
 class Refinement(nn.Module):
     """Full-detail texture: sees the *warped* baseline, folded as the stem folds the baseline.
 
-    Two bases make the residual: free detail, and a share (voxel by voxel) of the difference to the
-    smoothed image. The second is there because noise at follow-up is new: where nothing but noise
-    is, the best prediction is smoother than the baseline; at vessels and edges it is not.
+    The residual is made of free detail and, voxel by voxel, of shares of the differences to images
+    smoothed once and twice. These are there because noise at follow-up is new: where nothing but
+    noise is, the best prediction is smoother than the baseline; at vessels and edges it is not.
     """
+
+    passes = 2
 
     def __init__(self, config: NetworkConfig, fold: int) -> None:
         super().__init__()
         self.fold = fold
         channels = config.width if fold == 2 else 2 * config.width
-        self.inner = nn.Conv3d(channels + 3 * fold**3, config.width, 3, 1, 1)
-        self.outer = nn.Conv3d(config.width, 2 * fold**3, 3, 1, 1)
+        seen = channels + (2 + self.passes) * fold**3
+        self.inner = nn.Conv3d(seen, config.width, 3, 1, 1)
+        self.outer = nn.Conv3d(config.width, (1 + self.passes) * fold**3, 3, 1, 1)
 
     def forward(self, texture: Tensor, finest: Tensor, warped: Tensor) -> Tensor:
         """Residual ``(B, 1, D, H, W)`` from the texture at 1/2 scale and the warped pair."""
         features = texture if self.fold == 2 else torch.cat([upsample(texture), finest], dim=1)
-        smooth = F.avg_pool3d(warped[:, :1], 3, 1, 1, count_include_pad=False)
-        difference = smooth - warped[:, :1]
-        shown = torch.cat([warped, _DIFFERENCE_GAIN * difference], dim=1)
+        differences = self._differences(warped[:, :1])
+        shown = torch.cat([warped, _DIFFERENCE_GAIN * differences], dim=1)
         seen = torch.cat([features, space_to_depth(shown, self.fold)], dim=1)
-        bases: Tensor = self.outer(F.silu(self.inner(seen)))
-        detail, share = depth_to_space(bases.float(), self.fold).chunk(2, dim=1)
-        return detail + torch.tanh(_SHARE_GAIN * share) * difference
+        bases: Tensor = depth_to_space(self.outer(F.silu(self.inner(seen))).float(), self.fold)
+        shares = torch.tanh(_SHARE_GAIN * bases[:, 1:])
+        return bases[:, :1] + (shares * differences).sum(1, keepdim=True)
+
+    def _differences(self, image: Tensor) -> Tensor:
+        """What smoothing by a cube of 3 voxels, 1 .. `passes` times, would change."""
+        smooth, differences = image, []
+        for _ in range(self.passes):
+            smooth = F.avg_pool3d(smooth, 3, 1, 1, count_include_pad=False)
+            differences.append(smooth - image)
+        return torch.cat(differences, dim=1)

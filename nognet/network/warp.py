@@ -50,9 +50,10 @@ def warp(image: Tensor, displacement_vox: Tensor) -> Tensor:
     to_unit = torch.tensor([2.0 / (n - 1) for n in size], device=u.device)
     normalised = (u * to_unit[None, :, None, None, None]).flip(1).permute(0, 2, 3, 4, 1)
     grid = _identity_grid(size, u.device) + normalised
-    return F.grid_sample(
+    warped: Tensor = F.grid_sample(
         image.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
     )
+    return warped
 
 
 def integrate_velocity(velocity_vox: Tensor, squarings: int) -> Tensor:
@@ -69,7 +70,7 @@ def integrate_velocity(velocity_vox: Tensor, squarings: int) -> Tensor:
     Returns:
         The displacement ``(B, 3, D, H, W)`` float32 in voxels.
     """
-    displacement = velocity_vox.float() / 2**squarings
+    displacement = velocity_vox.float() * 0.5**squarings
     for _ in range(squarings):
         displacement = compose(displacement, displacement)
     return displacement
@@ -77,29 +78,11 @@ def integrate_velocity(velocity_vox: Tensor, squarings: int) -> Tensor:
 
 def compose(first_vox: Tensor, then_vox: Tensor) -> Tensor:
     """Displacement of ``p -> q + then(q)``, ``q = p + first(p)``: ``first(p) + then(q)``."""
-    return first_vox + warp(then_vox, first_vox)
+    composed: Tensor = first_vox + warp(then_vox, first_vox)
+    return composed
 
 
 def upsample_displacement(displacement_vox: Tensor) -> Tensor:
     """Double the resolution of a field, and so its length in voxels: ``(B, 3, 2D, 2H, 2W)``."""
     finer = F.interpolate(displacement_vox, scale_factor=2.0, mode="trilinear", align_corners=False)
     return 2.0 * finer
-
-
-def jacobian_determinant(displacement_vox: Tensor) -> Tensor:
-    """Jacobian determinant of ``p + u(p)`` by forward differences, ``(B, D-1, H-1, W-1)``."""
-    u = displacement_vox.float()
-    core = u[:, :, :-1, :-1, :-1]
-    columns = [
-        u[:, :, 1:, :-1, :-1] - core,
-        u[:, :, :-1, 1:, :-1] - core,
-        u[:, :, :-1, :-1, 1:] - core,
-    ]
-    matrix = torch.stack(columns, dim=-1).permute(0, 2, 3, 4, 1, 5) + torch.eye(3, device=u.device)
-    determinant: Tensor = torch.linalg.det(matrix)
-    return determinant
-
-
-def folded_fraction(displacement_vox: Tensor) -> Tensor:
-    """Share of voxels whose Jacobian determinant is not positive, ``(B,)``."""
-    return (jacobian_determinant(displacement_vox) <= 0).float().flatten(1).mean(1)

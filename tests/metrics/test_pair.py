@@ -25,8 +25,20 @@ def test_pair_metrics_give_each_metrics_own_numbers() -> None:
         "dsc": dsc(predicted_mask, true_mask),
         "volume_error": volume_error(predicted_mask, true_mask),
         "log_volume_error": log_volume_error(predicted_mask, true_mask),
+        "folded_fraction": torch.tensor([0.0, 1.0, 0.0]).double(),
+        "interval_coverage": torch.tensor([1.0, 0.0, 1.0]).double(),
+        "interval_width": torch.tensor([20.0, 0.0, 20.0]).double(),
     }
-    found = pair_metrics(predicted, truth, predicted_mask, true_mask)
+    field = torch.zeros(3, 3, 16, 16, 16)
+    field[1, 0] = -2.0 * torch.arange(16.0)[:, None, None]
+    found = pair_metrics(
+        predicted,
+        truth,
+        predicted_mask,
+        true_mask,
+        displacement_vox=field,
+        log_volume_radius=torch.tensor([10.0, 0.0, 10.0]),
+    )
     assert tuple(found) == PAIR_METRIC_NAMES == tuple(expected)
     for name, values in expected.items():
         assert values.shape == (3,)
@@ -45,6 +57,9 @@ def test_a_perfect_prediction_has_the_best_value_of_every_metric() -> None:
     found = pair_metrics(truth, truth, true_mask, true_mask)
     best = {"psnr": 100, "psnr_nodule": 100, "ssim": 1, "ssim_nodule": 1, "dsc": 1}
     for name, values in found.items():
+        if name in {"folded_fraction", "interval_coverage", "interval_width"}:
+            assert values.isnan().all()  # neither a field nor an interval was given
+            continue
         torch.testing.assert_close(values, torch.full((3,), float(best.get(name, 0))).double())
 
 

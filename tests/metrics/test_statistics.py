@@ -55,7 +55,7 @@ def test_keys_of_the_wire_are_stable() -> None:
     assert {"copy|dsc|growing|total", "copy|growth_auc|all|wins", "copy|psnr|all|n_pairs"} <= set(
         flat
     )
-    assert len(flat) == 7 * 4 * 4 + 4
+    assert len(flat) == 10 * 4 * 4 + 4
 
 
 def test_pooled_figures_equal_numpy_over_all_sites_rows_in_each_stratum() -> None:

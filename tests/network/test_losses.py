@@ -3,12 +3,19 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from nognet.config import LossConfig
 from nognet.network import Batch, DeepPrediction, Prediction, loss_terms, total_loss
-from nognet.network.losses import region_of_interest, smoothness, soft_dice_loss
+from nognet.network.losses import (
+    correlation,
+    region_of_interest,
+    segmentation_loss,
+    smoothness,
+    soft_dice_loss,
+)
 
 N = 8
 
@@ -60,13 +67,12 @@ def test_a_perfect_prediction_costs_nothing_but_the_deep_soft_dice() -> None:
 def test_a_constant_error_costs_its_size() -> None:
     batch = _batch()
     perfect = _perfect(batch)
-    off = Prediction(
-        perfect.image + 0.1,
-        perfect.mask,
-        perfect.displacement_vox,
-        perfect.residual - 0.2,
-        perfect.log_growth + 0.5,
-        perfect.deep,
+    off = dataclasses.replace(
+        perfect,
+        image=perfect.image + 0.1,
+        residual=perfect.residual - 0.2,
+        log_growth=batch.log_growth + 0.5,
+        log_growth_spread=torch.full((2,), 0.25),
     )
     terms = loss_terms(off, batch)
     torch.testing.assert_close(terms["image_l1"], torch.full((2,), 0.1))
@@ -74,6 +80,41 @@ def test_a_constant_error_costs_its_size() -> None:
     torch.testing.assert_close(terms["region_l1"], torch.full((2,), 0.1))
     torch.testing.assert_close(terms["residual"], torch.full((2,), 0.2))
     torch.testing.assert_close(terms["growth_rate"], torch.full((2,), 0.5 - 0.1))
+    torch.testing.assert_close(
+        terms["growth_spread"], torch.full((2,), 0.5 / 0.25 + math.log(0.25))
+    )
+
+
+def test_the_spread_that_costs_least_is_the_error_and_the_error_gets_no_gradient() -> None:
+    batch = _batch(1)
+    growth = (batch.log_growth + 0.4).requires_grad_()
+    costs = []
+    for spread in (0.2, 0.4, 0.8):
+        found = dataclasses.replace(
+            _perfect(batch), log_growth=growth, log_growth_spread=torch.tensor([spread])
+        )
+        costs.append(loss_terms(found, batch)["growth_spread"])
+    assert costs[1] < min(costs[0], costs[2])
+    assert not costs[1].requires_grad
+
+
+def test_correlation_is_numpys() -> None:
+    batch = _batch()
+    found = correlation(batch.image, batch.target_image)
+    for i in range(2):
+        pair = batch.image[i].flatten().numpy(), batch.target_image[i].flatten().numpy()
+        assert found[i].item() == pytest.approx(np.corrcoef(*pair)[0, 1], abs=1e-5)
+    torch.testing.assert_close(correlation(batch.image, 0.5 * batch.image + 0.1), torch.ones(2))
+    assert correlation(batch.image * 0 + 0.5, batch.image).abs().max() == 0
+
+
+def test_the_own_segmentation_costs_only_where_there_is_a_mask() -> None:
+    mask = torch.zeros(2, 1, 4, 4, 4)
+    mask[0, ..., :2] = 1.0
+    half = torch.full_like(mask, 0.5)
+    expected = torch.tensor([soft_dice_loss(half, mask)[0].item(), 0.0])
+    torch.testing.assert_close(segmentation_loss(half, mask), expected)
+    assert segmentation_loss(None, mask).tolist() == [0.0, 0.0]
 
 
 def test_soft_dice_has_its_closed_form() -> None:

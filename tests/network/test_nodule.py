@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nognet.metrics.deformation import folded_fraction
 from nognet.network.nodule import (
     DESCRIPTOR_COUNT,
     _edge,
@@ -15,7 +16,7 @@ from nognet.network.nodule import (
     nodule_descriptors,
     nodule_shape,
 )
-from nognet.network.warp import folded_fraction, voxel_positions, warp
+from nognet.network.warp import voxel_positions, warp
 
 SIZE = (32, 32, 32)
 

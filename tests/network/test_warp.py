@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
+from nognet.metrics.deformation import folded_fraction, jacobian_determinant
 from nognet.network.warp import (
-    folded_fraction,
-    jacobian_determinant,
+    compose,
+    integrate_velocity,
     upsample_displacement,
     voxel_positions,
     warp,
@@ -91,3 +94,28 @@ def test_positions_are_indices_in_z_y_x_order(shape: tuple[int, int, int]) -> No
     positions = voxel_positions(shape, torch.device("cpu"))[0]
     index = tuple(n - 1 for n in shape)
     assert positions[:, index[0], index[1], index[2]].tolist() == list(index)
+
+
+def test_integration_of_a_constant_velocity_is_a_shift() -> None:
+    velocity = torch.full((1, 3, 8, 8, 8), 0.75)
+    torch.testing.assert_close(integrate_velocity(velocity, 4), velocity, atol=1e-6, rtol=0)
+
+
+def test_integration_of_a_linear_velocity_is_the_exponential() -> None:
+    position = torch.arange(33, dtype=torch.float32) - 16
+    velocity = torch.zeros(1, 3, 33, 33, 33)
+    velocity[0, 0] = (-0.4 * position)[:, None, None]
+    field = integrate_velocity(velocity, 8)[0, 0, 4:29, 16, 16]
+    exact = (math.exp(-0.4) - 1) * position[4:29]
+    torch.testing.assert_close(field, exact, atol=0.02, rtol=0)
+
+
+def test_integrating_back_undoes_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.randn((1, 3, 6, 6, 6), generator=generator)
+    velocity = torch.nn.functional.interpolate(
+        rough, size=(24, 24, 24), mode="trilinear", align_corners=True
+    )
+    there, back = integrate_velocity(velocity, 7), integrate_velocity(-velocity, 7)
+    rest = compose(there, back)[..., 6:-6, 6:-6, 6:-6]
+    assert rest.abs().max() < 0.1 * there.abs().max()
