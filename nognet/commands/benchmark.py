@@ -20,6 +20,14 @@ app = typer.Typer(no_args_is_help=True, help="Time and memory of the steps on th
 app.command(name="ingest")(ingest)
 
 
+class Precision(StrEnum):
+    """Of convolutions and linear layers; warp and losses stay in float32."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
 class Device(StrEnum):
     """Where to measure."""
 
@@ -40,6 +48,10 @@ def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them 
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; by default torch's own number.")
     ] = None,
+    precision: Annotated[Precision, typer.Option(help="training.precision.")] = Precision.fp32,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Measure torch.compile too (minutes on a CPU).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure our training step against a bare loop, and against what the machine can do.
@@ -57,12 +69,12 @@ def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them 
     except ValidationError as err:
         fault = err.errors()[0]
         raise typer.BadParameter(f"{fault['loc'][0]}: {fault['msg']}") from err
-    plan = StepPlan(roi, width, batch, repeats, threads)
+    plan = StepPlan(roi, width, batch, repeats, threads, precision.value, compiled)
     where = device_to_measure(device.value)
     if where is None:
         _say_there_is_no_gpu(plan, as_json=as_json)
         return
-    say(f"measuring on {where}: ROI {roi}, width {width}, batch {batch} ...")
+    say(f"measuring on {where}: ROI {roi}, width {width}, batch {batch}, {precision.value} ...")
     cost = measure_step(plan, where)
     if as_json:
         emit(json.dumps(_as_json(plan, cost), indent=2, allow_nan=False))
@@ -106,11 +118,18 @@ def _lines(cost: StepCost) -> Iterator[str]:
     yield f"load average         {_load()}"
     yield f"parameters           {cost.parameters}"
     yield f"training step        {1e3 * cost.sample_s:.1f} ms a sample"
+    yield f"samples a second     {1 / cost.sample_s:.1f}"
     yield f"bare loop            {1e3 * cost.bare_sample_s:.1f} ms a sample"
+    if cost.compiled_sample_s is not None:
+        gain = cost.bare_sample_s / cost.compiled_sample_s
+        yield f"bare loop, compiled  {1e3 * cost.compiled_sample_s:.1f} ms a sample ({gain:.2f}x)"
     yield f"ratio                {cost.ratio:.3f} (from {low:.3f} to {high:.3f})"
     yield f"prediction           {1e3 * cost.predict_pair_s:.1f} ms a pair"
     yield f"evaluation           {1e3 * cost.evaluate_pair_s:.1f} ms a pair (3 predictors, metrics)"
     yield f"peak memory          {cost.peak_mib:.0f} MiB ({cost.before_mib:.0f} before the step)"
+    if cost.bare_peak_mib is not None:
+        memory = cost.peak_mib / cost.bare_peak_mib
+        yield f"bare loop's peak     {cost.bare_peak_mib:.0f} MiB (ratio {memory:.3f})"
     yield f"work of a step       {cost.step_gflop:.2f} GFLOP"
     yield f"conv3d peak          {cost.conv_peak_gflops:.1f} GFLOP/s"
     yield f"share of the peak    {100 * cost.share_of_peak:.0f} %"

@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nognet.config import NetworkConfig, RoiConfig, SiteConfig, StudyConfig, TrainingConfig
 from nognet.data.store import PreparedSite, write_store
-from nognet.fit.device import cpu_threads, resolve_device
+from nognet.config.learning import Precision
+from nognet.fit.device import autocast, cpu_threads, resolve_device
 from nognet.fit.evaluate import evaluate_pairs
 from nognet.fit.predictors import (
     copy_baseline,
@@ -39,6 +40,8 @@ from nognet.types import RoiPair, Split
 _STEPS = 5
 _CONV_SHAPES = ((4, 32, 24), (4, 64, 12), (2, 64, 24), (4, 128, 12))
 """Batch, channels in and out, edge: 3 x 3 x 3 convolutions like those of a wide network."""
+_GPU_CONV_SHAPES = (*_CONV_SHAPES, (8, 128, 64), (8, 256, 32))
+"""A GPU needs more work at once to show its peak."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class StepPlan:
         batch_size: Samples a step.
         repeats: Blocks of steps of each kind, after one to warm up.
         threads: CPU threads; None leaves torch's number.
+        precision: Of convolutions and linear layers, in both loops.
+        compiled: Measure the bare loop with `torch.compile` too (minutes of compiling first).
     """
 
     roi_size_vox: int = 48
@@ -58,6 +63,8 @@ class StepPlan:
     batch_size: int = 4
     repeats: int = 5
     threads: int | None = None
+    precision: Precision = "fp32"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,9 @@ class StepCost:
         step_gflop: Convolutions and matrix products of a step, forward and backward.
         conv_peak_gflops: GFLOP/s of the fastest of a few plain convolutions here.
         share_of_peak: What our step reaches of it.
+        bare_peak_mib: As `peak_mib` for the bare loop; None where only the process as a whole can
+            be measured.
+        compiled_sample_s: The bare loop with `torch.compile`, a sample; None if not measured.
     """
 
     device: str
@@ -95,6 +105,8 @@ class StepCost:
     step_gflop: float
     conv_peak_gflops: float
     share_of_peak: float
+    bare_peak_mib: float | None = None
+    compiled_sample_s: float | None = None
 
 
 def measure_step(plan: StepPlan, device: torch.device) -> StepCost:
@@ -109,16 +121,24 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
     weights = initial_weights(study.network, study.seed)
     ours = _OurSteps(study, site, prepared, weights)
     before_mib = _peak_mib(device)
+    _forget_peak(device)
     ours.block()  # warms up; the bare loop isn't in memory yet
     peak_mib = _peak_mib(device)
     bare = _BareSteps(study, pairs, weights, device)
+    _forget_peak(device)
     bare.block()
+    bare_peak_mib = _peak_mib(device) if device.type == "cuda" else None
+    compiled_s = None
+    if plan.compiled:
+        compiled = _BareSteps(study, pairs, weights, device, compiled=True)
+        compiled.block()
+        compiled_s = statistics.median(compiled.block() for _ in range(plan.repeats))
     blocks = [(ours.block(), bare.block()) for _ in range(plan.repeats)]
     ratios = sorted(mine / plain for mine, plain in blocks)
     step_s = statistics.median(mine for mine, _ in blocks)
     predict_s, evaluate_s = _evaluation(study, pairs, weights, device)
     step_gflop = bare.gflop()
-    conv_peak = max(_conv_gflops(shape, device) for shape in _CONV_SHAPES)
+    conv_peak = max(_conv_gflops(shape, device, plan.precision) for shape in _shapes(device))
     return StepCost(
         device=_name(device),
         threads=torch.get_num_threads(),
@@ -134,6 +154,8 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
         step_gflop=step_gflop,
         conv_peak_gflops=conv_peak,
         share_of_peak=step_gflop / step_s / conv_peak,
+        bare_peak_mib=bare_peak_mib,
+        compiled_sample_s=None if compiled_s is None else compiled_s / plan.batch_size,
     )
 
 
@@ -151,7 +173,9 @@ def _setting(
         name="bench",
         roi=roi,
         network=NetworkConfig(width=plan.width),
-        training=TrainingConfig(steps_per_round=_STEPS, batch_size=plan.batch_size),
+        training=TrainingConfig(
+            steps_per_round=_STEPS, batch_size=plan.batch_size, precision=plan.precision
+        ),
     )
     kind = "cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu"
     site = SiteConfig(name="bench", studies=folder / "studies.csv", device=kind, roi=roi)
@@ -189,8 +213,12 @@ class _BareSteps:
         pairs: Sequence[RoiPair],
         weights: Weights,
         device: torch.device,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.network = network_with(study.network, weights, device).train()
+        self.forward = torch.compile(self.network) if compiled else self.network
+        self.device, self.precision = device, study.training.precision
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         self.batch = stack_pairs(pairs).to(device)
         self.loss = study.loss
@@ -198,7 +226,8 @@ class _BareSteps:
     def step(self) -> None:
         """Take one step."""
         batch = self.batch
-        prediction = self.network(batch.image, batch.mask, batch.interval_days, batch.prior)
+        with autocast(self.device, self.precision):
+            prediction = self.forward(batch.image, batch.mask, batch.interval_days, batch.prior)
         loss = total_loss(prediction, batch, self.loss).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
@@ -235,10 +264,15 @@ def _evaluation(
     return predict_s / len(pairs), evaluate_s / len(pairs)
 
 
-def _conv_gflops(shape: tuple[int, int, int], device: torch.device) -> float:
+def _shapes(device: torch.device) -> tuple[tuple[int, int, int], ...]:
+    return _GPU_CONV_SHAPES if device.type == "cuda" else _CONV_SHAPES
+
+
+def _conv_gflops(shape: tuple[int, int, int], device: torch.device, precision: Precision) -> float:
     count, channels, edge = shape
-    image = torch.ones((count, channels, edge, edge, edge), device=device)
-    kernel = torch.ones((channels, channels, 3, 3, 3), device=device)
+    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    image = torch.ones((count, channels, edge, edge, edge), device=device, dtype=kind)
+    kernel = torch.ones((channels, channels, 3, 3, 3), device=device, dtype=kind)
 
     @torch.no_grad()
     def convolve() -> None:
@@ -267,6 +301,11 @@ def _seconds(work: Callable[[], object], repeats: int = 5) -> list[float]:
 
 def _differences(stamps: Sequence[float]) -> list[float]:
     return [after - before for before, after in itertools.pairwise(stamps)]
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _peak_mib(device: torch.device) -> float:
