@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nognet.commands.benchmark_ingest import ingest
+from nognet.commands.benchmark_networks import networks
 from nognet.console import emit, say
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Time and memory of the steps on this machine.")
 app.command(name="ingest")(ingest)
+app.command(name="networks")(networks)
 
 
 class Precision(StrEnum):

@@ -20,8 +20,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nognet.config import NetworkConfig, RoiConfig, SiteConfig, StudyConfig, TrainingConfig
-from nognet.data.store import PreparedSite, write_store
 from nognet.config.learning import Precision
+from nognet.data.store import PreparedSite, write_store
 from nognet.fit.device import autocast, cpu_threads, resolve_device
 from nognet.fit.evaluate import evaluate_pairs
 from nognet.fit.predictors import (

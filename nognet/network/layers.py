@@ -174,7 +174,7 @@ class CrossTaskAttention(nn.Module):
 
 @torch.no_grad()
 def _looked(queries: Tensor, keys: Tensor) -> Tensor:
-    """Attention weights ``(B, Q, K)``, mean over heads, of ``(B, h, Q, c)`` and ``(B, h, K, c)``."""
+    """Mean over heads of the weights ``(B, Q, K)`` of ``(B, h, Q, c)`` and ``(B, h, K, c)``."""
     scores = queries.float() @ keys.float().transpose(2, 3) / math.sqrt(queries.shape[-1])
     return scores.softmax(-1).mean(1)
 

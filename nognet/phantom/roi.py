@@ -8,25 +8,39 @@ that noise and partial volume are what preparation would leave; motion is what r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nognet.config import RoiConfig
+from nognet.phantom.background import draw_patient_in
 from nognet.phantom.motion import Motion, draw_motion
-from nognet.phantom.patient import PhantomNodule, PhantomPatient, draw_patient, plan_patients
+from nognet.phantom.patient import (
+    PatientPlan,
+    PhantomNodule,
+    PhantomPatient,
+    draw_patient,
+    plan_patients,
+)
 from nognet.phantom.render import draw_noise, render_hu, render_mask
 from nognet.phantom.scanner import Scanner, scanner_of_site
 from nognet.randomness import numpy_generator
-from nognet.types import Geometry, RoiPair
+from nognet.types import Geometry, PriorScan, RoiPair
 
 REGISTRATION_REST = 0.06
 
 
 def make_roi_pairs(
-    patients: int, *, seed: int, site: int = 0, roi: RoiConfig | None = None, first_patient: int = 0
+    patients: int,
+    *,
+    seed: int,
+    site: int = 0,
+    roi: RoiConfig | None = None,
+    first_patient: int = 0,
+    background: Path | None = None,
 ) -> list[RoiPair]:
     """Make the pairs of a hospital's patients.
 
@@ -36,10 +50,14 @@ def make_roi_pairs(
         site: Number of the hospital; it decides the scanner.
         roi: Size and window of the ROI; by default 48 voxels.
         first_patient: Leave out the patients before this one (to make a part of a cohort).
+        background: A real CT to grow the nodules in, instead of drawn chests.
 
     Returns:
         Every ordered pair of dates of every nodule, patient by patient. Equal arguments give equal
         bits.
+
+    Raises:
+        SiteDataError: the background can't be read, shows no lung, or has no room.
     """
     roi = roi or RoiConfig()
     scanner = scanner_of_site(site, seed)
@@ -47,8 +65,14 @@ def make_roi_pairs(
     return [
         pair
         for plan in plans
-        for pair in pairs_of_patient(draw_patient(plan, seed), scanner, roi=roi, seed=seed)
+        for pair in pairs_of_patient(_drawn(plan, seed, background), scanner, roi=roi, seed=seed)
     ]
+
+
+def _drawn(plan: PatientPlan, seed: int, background: Path | None) -> PhantomPatient:
+    return (
+        draw_patient(plan, seed) if background is None else draw_patient_in(plan, seed, background)
+    )
 
 
 def pairs_of_patient(
@@ -73,7 +97,20 @@ def pairs_of_patient(
                 interval_days=float(plan.days[later] - plan.days[earlier]),
                 baseline_volume_mm3=nodule.plan.volume_mm3(plan.days[earlier]),
                 follow_up_volume_mm3=nodule.plan.volume_mm3(plan.days[later]),
+                prior=_prior(shown, plan.days, earlier),
             )
+
+
+def _prior(
+    shown: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+    days: Sequence[int],
+    baseline: int,
+) -> PriorScan | None:
+    """The visit before the baseline, where there was one."""
+    if baseline == 0:
+        return None
+    image, mask = shown[baseline - 1]
+    return PriorScan(image, mask, float(days[baseline] - days[baseline - 1]))
 
 
 def _roi_at(
