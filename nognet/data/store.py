@@ -2,7 +2,8 @@
 
 It holds pseudonyms and intervals, never a name, an identifier or a date. A pair's file carries
 its own description, so that an interrupted preparation finds what it had already made; the index
-says which pairs count and in which split they are.
+says which pairs count and in which split they are. A pair with a prior scan carries two more
+arrays and one more number; a pair without is stored, to the byte, as if there were no such thing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nognet.config import RoiConfig
 from nognet.errors import SiteDataError
 from nognet.files import atomic_path, write_json_atomic
-from nognet.types import SPLITS, STRATA, RoiPair, Split, Stratum
+from nognet.types import SPLITS, STRATA, PriorScan, RoiPair, Split, Stratum
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)
@@ -36,6 +38,11 @@ _ARRAYS: tuple[tuple[str, type[np.generic]], ...] = (
     ("follow_up", np.float32),
     ("follow_up_mask", np.uint8),
 )
+_PRIOR_ARRAYS: tuple[tuple[str, type[np.generic]], ...] = (
+    ("prior", np.float32),
+    ("prior_mask", np.uint8),
+)
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class PairRecord:
         inputs: Keyed digest of all that the pair was made from; empty where it wasn't from files.
         quality: Figures by name (`ncc`, `nodule_displacement_mm`, `baseline_roi_volume_mm3` ...).
         warnings: Codes of what was warned of.
+        prior_days_before: Days from the prior scan to the baseline; None without a prior scan.
     """
 
     pair_id: str
@@ -67,6 +75,14 @@ class PairRecord:
     inputs: str = ""
     quality: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    prior_days_before: float | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Give the record as JSON holds it: without `prior_days_before` where there is none."""
+        row = asdict(self)
+        if self.prior_days_before is None:
+            del row["prior_days_before"]
+        return row
 
 
 @dataclass(frozen=True)
@@ -190,9 +206,10 @@ def write_pair(
         inputs=inputs,
         quality=dict(quality or {}),
         warnings=warnings,
+        prior_days_before=float(pair.prior.days_before) if pair.prior else None,
     )
-    about = np.frombuffer(json.dumps(asdict(record), allow_nan=False).encode(), dtype=np.uint8)
-    arrays = {name: getattr(pair, name) for name, _ in _ARRAYS}
+    about = np.frombuffer(json.dumps(record.as_row(), allow_nan=False).encode(), dtype=np.uint8)
+    arrays = _arrays_of(pair)
     try:
         with atomic_path(folder / record.file) as temporary, temporary.open("wb") as file:
             np.savez(file, about=about, **arrays)
@@ -233,6 +250,7 @@ def read_pair(folder: Path, record: PairRecord) -> RoiPair:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name, _ in _ARRAYS}
+            prior = _prior_from(archive, record.prior_days_before)
     except _UNREADABLE as err:
         raise SiteDataError(
             f"{path}: the prepared pair can't be read ({type(err).__name__}); "
@@ -245,6 +263,7 @@ def read_pair(folder: Path, record: PairRecord) -> RoiPair:
         interval_days=record.interval_days,
         baseline_volume_mm3=record.baseline_volume_mm3,
         follow_up_volume_mm3=record.follow_up_volume_mm3,
+        prior=prior,
         **arrays,
     )
     if _digest(pair) != record.sha256:
@@ -292,7 +311,7 @@ def write_index(
         "schema_version": SCHEMA_VERSION,
         "source": asdict(source) if source else None,
         "roi": roi.model_dump(mode="json"),
-        "pairs": [{**asdict(r), "split": used[r.patient_id]} for r in index.records],
+        "pairs": [{**r.as_row(), "split": used[r.patient_id]} for r in index.records],
     }
     try:
         write_json_atomic(folder / INDEX_NAME, content)
@@ -344,38 +363,72 @@ def _count(records: Sequence[PairRecord]) -> dict[str, Any]:
     return {"patients": patients, "pairs": len(records), "strata": strata}
 
 
+def _arrays_of(pair: RoiPair) -> Arrays:
+    """Name the pair's arrays as its file does; those of the prior scan come last, if any."""
+    arrays: Arrays = {name: getattr(pair, name) for name, _ in _ARRAYS}
+    if pair.prior is not None:
+        arrays |= {"prior": pair.prior.image, "prior_mask": pair.prior.mask}
+    return arrays
+
+
+def _prior_from(archive: Mapping[str, NDArray[Any]], days_before: float | None) -> PriorScan | None:
+    if days_before is None:
+        return None
+    return PriorScan(archive["prior"], archive["prior_mask"], days_before)
+
+
 def _digest(pair: RoiPair) -> str:
     digest = hashlib.sha256()
-    for name, _ in _ARRAYS:
-        array = np.ascontiguousarray(getattr(pair, name))
+    for name, values in _arrays_of(pair).items():
+        array = np.ascontiguousarray(values)
         digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
         digest.update(array.tobytes())
-    numbers = (pair.interval_days, pair.baseline_volume_mm3, pair.follow_up_volume_mm3)
+    numbers = [pair.interval_days, pair.baseline_volume_mm3, pair.follow_up_volume_mm3]
+    if pair.prior is not None:
+        numbers.append(pair.prior.days_before)
     digest.update(repr((pair.pair_id, pair.patient_id, *map(float, numbers))).encode())
     return digest.hexdigest()
 
 
 def _check_pair(pair: RoiPair, roi: RoiConfig) -> None:
     shape = (roi.size_vox,) * 3
-    for name, dtype in _ARRAYS:
-        array = getattr(pair, name)
+    arrays = _arrays_of(pair)
+    for name, dtype in (*_ARRAYS, *(_PRIOR_ARRAYS if pair.prior else ())):
+        array = arrays[name]
         if array.shape != shape or array.dtype != dtype:
             raise SiteDataError(
                 f"pair {pair.pair_id}: {name} is {array.dtype} of shape {array.shape}, "
                 f"expected {np.dtype(dtype)} of shape {shape}",
                 code="roi-shape",
             )
-    for name in ("baseline", "follow_up"):
-        image = getattr(pair, name)
+    for name in ("baseline", "follow_up", *(("prior",) if pair.prior else ())):
+        image = arrays[name]
         if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
             raise SiteDataError(
                 f"pair {pair.pair_id}: {name} has values outside [0, 1]", code="roi-range"
             )
+    _check_numbers(pair)
+
+
+def _check_numbers(pair: RoiPair) -> None:
     numbers = (pair.interval_days, pair.baseline_volume_mm3, pair.follow_up_volume_mm3)
     if not all(np.isfinite(number) and number > 0 for number in numbers):
         raise SiteDataError(
             f"pair {pair.pair_id}: interval and volumes must be above 0, found {numbers}",
             code="roi-numbers",
+        )
+    if pair.prior is None:
+        return
+    days_before = pair.prior.days_before
+    if not (np.isfinite(days_before) and days_before > 0):
+        raise SiteDataError(
+            f"pair {pair.pair_id}: days from the prior scan to the baseline must be above 0, "
+            f"found {days_before}",
+            code="roi-numbers",
+        )
+    if pair.prior.mask.max() > 1:
+        raise SiteDataError(
+            f"pair {pair.pair_id}: prior_mask has values other than 0 and 1", code="roi-range"
         )
 
 

@@ -31,6 +31,7 @@ from nognet.randomness import numpy_generator
 from nognet.types import Geometry, PriorScan, RoiPair
 
 REGISTRATION_REST = 0.06
+Shown = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
 def make_roi_pairs(
@@ -53,7 +54,8 @@ def make_roi_pairs(
         background: A real CT to grow the nodules in, instead of drawn chests.
 
     Returns:
-        Every ordered pair of dates of every nodule, patient by patient. Equal arguments give equal
+        Every ordered pair of dates of every nodule, patient by patient; pairs that don't begin at
+        the first date carry the date before their baseline as `prior`. Equal arguments give equal
         bits.
 
     Raises:
@@ -78,7 +80,7 @@ def _drawn(plan: PatientPlan, seed: int, background: Path | None) -> PhantomPati
 def pairs_of_patient(
     patient: PhantomPatient, scanner: Scanner, *, roi: RoiConfig, seed: int
 ) -> Iterator[RoiPair]:
-    """Yield every ordered pair of dates of each nodule of a patient."""
+    """Yield every ordered pair of dates of each nodule of a patient, with prior scans."""
     plan = patient.plan
     for number, nodule in enumerate(patient.nodules):
         rng = numpy_generator(seed, "phantom", "roi", plan.site, plan.number, number)
@@ -121,7 +123,7 @@ def _roi_at(
     *,
     roi: RoiConfig,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+) -> Shown:
     """Show a nodule's ROI at a visit: image in [0, 1] and mask, ``(S, S, S)``."""
     nodule = patient.nodules[number]
     motion = draw_motion((0.0, 0.0, 0.0), rng, scale=REGISTRATION_REST)

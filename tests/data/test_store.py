@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 from nognet.config import RoiConfig
 from nognet.data.store import find_pair, open_store, write_pair, write_store
 from nognet.errors import SiteDataError
-from nognet.types import RoiPair
+from nognet.types import PriorScan, RoiPair
 
 ROI = RoiConfig(size_vox=32)
+DIGEST_OF_CONSTANT_PAIR = "9a95b5f5919c5dcc4973920ab366db9627207cc5e62b48e8319bdf4a589dcfa7"
+"""As computed before there were prior scans: old caches must stay valid."""
 
 
 def make_pair(name: str, *, patient: str = "p1", seed: int = 0) -> RoiPair:
@@ -19,6 +22,11 @@ def make_pair(name: str, *, patient: str = "p1", seed: int = 0) -> RoiPair:
     images = rng.random((2, 32, 32, 32), dtype=np.float32)
     masks = (rng.random((2, 32, 32, 32)) > 0.9).astype(np.uint8)
     return RoiPair(name, patient, images[0], masks[0], images[1], masks[1], 100.0, 50.0, 80.0)
+
+
+def constant_pair() -> RoiPair:
+    image, mask = np.full((32,) * 3, 0.25, np.float32), np.ones((32,) * 3, np.uint8)
+    return RoiPair("a", "p1", image, mask, image, mask, 100.0, 50.0, 80.0)
 
 
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
@@ -34,6 +42,71 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     assert store.counts()["test"] == {
         "patients": 1, "pairs": 1, "strata": {"growing": 1, "stable": 0, "shrinking": 0},
     }  # fmt: skip
+
+
+def with_prior(pair: RoiPair, **change: object) -> RoiPair:
+    prior = PriorScan(pair.follow_up, pair.follow_up_mask, 90.0)
+    return replace(pair, prior=replace(prior, **change))  # type: ignore[arg-type]  # by name
+
+
+def test_a_prior_scan_is_read_back_with_its_pair(tmp_path: Path) -> None:
+    plain, followed = make_pair("a", seed=1), with_prior(make_pair("b", seed=2))
+    write_store(tmp_path, [plain, followed], {"p1": "train"}, roi=ROI)
+    first, second = open_store(tmp_path).pairs("train")
+    assert first.prior is None
+    assert second.prior is not None
+    assert followed.prior is not None
+    assert second.prior.days_before == 90.0
+    np.testing.assert_array_equal(second.prior.image, followed.prior.image)
+    np.testing.assert_array_equal(second.prior.mask, followed.prior.mask)
+    record = write_pair(tmp_path, followed, roi=ROI, inputs="f" * 64)
+    assert find_pair(tmp_path, "b", "f" * 64) == record
+
+
+def test_a_pair_without_a_prior_scan_is_stored_as_it_always_was(tmp_path: Path) -> None:
+    record = write_pair(tmp_path, constant_pair(), roi=ROI)
+    assert record.sha256 == DIGEST_OF_CONSTANT_PAIR
+    with np.load(tmp_path / record.file) as archive:
+        about = json.loads(archive["about"].tobytes())
+        assert len(archive.files) == 5
+    assert list(about) == [
+        "pair_id", "patient_id", "interval_days", "baseline_volume_mm3", "follow_up_volume_mm3",
+        "stratum", "file", "sha256", "inputs", "quality", "warnings",
+    ]  # fmt: skip
+
+
+def test_the_digest_covers_the_prior_scan(tmp_path: Path) -> None:
+    pair = with_prior(make_pair("a"))
+    other = np.roll(pair.baseline_mask, 1)
+    digests = {
+        write_pair(tmp_path, changed, roi=ROI).sha256
+        for changed in (
+            pair,
+            replace(pair, prior=None),
+            with_prior(pair, days_before=91.0),
+            with_prior(pair, image=pair.baseline),
+            with_prior(pair, mask=other),
+        )
+    }
+    assert len(digests) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": np.zeros((16, 16, 16), np.float32)}, "prior is float32 of shape"),
+        ({"mask": np.zeros((32, 32, 32), np.float32)}, "prior_mask is float32"),
+        ({"mask": np.full((32, 32, 32), 2, np.uint8)}, "other than 0 and 1"),
+        ({"image": np.full((32, 32, 32), -0.1, np.float32)}, "prior has values outside"),
+        ({"days_before": 0.0}, "must be above 0"),
+        ({"days_before": float("inf")}, "must be above 0"),
+    ],
+)
+def test_a_prior_scan_that_is_not_what_it_has_to_be_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SiteDataError, match=message):
+        write_pair(tmp_path, with_prior(make_pair("a"), **change), roi=ROI)
 
 
 def test_pairs_come_sorted_whatever_the_order_they_were_written_in(tmp_path: Path) -> None:

@@ -57,6 +57,19 @@ def test_equal_seeds_give_equal_bits_and_others_not(pairs: list[RoiPair]) -> Non
     assert not np.array_equal(other[0].baseline, pairs[0].baseline)
 
 
+def test_pairs_after_the_first_date_carry_the_scan_before_them(pairs: list[RoiPair]) -> None:
+    followed = [pair for pair in pairs if pair.prior is not None]
+    assert followed
+    for pair in followed:
+        assert pair.prior is not None
+        [before] = [p for p in pairs if p.follow_up is pair.baseline]
+        assert pair.prior.image is before.baseline
+        assert pair.prior.mask is before.baseline_mask
+        assert pair.prior.days_before == before.interval_days > 0
+    first = [pair for pair in pairs if pair.prior is None]
+    assert not any(p.baseline is q.follow_up for p in first for q in pairs)
+
+
 def test_a_larger_roi_may_be_asked_for() -> None:
     pair = make_roi_pairs(1, seed=3, roi=RoiConfig(size_vox=64))[0]
     assert pair.baseline.shape == (64, 64, 64)
