@@ -42,7 +42,6 @@ _PRIOR_ARRAYS: tuple[tuple[str, type[np.generic]], ...] = (
     ("prior", np.float32),
     ("prior_mask", np.uint8),
 )
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -363,9 +362,9 @@ def _count(records: Sequence[PairRecord]) -> dict[str, Any]:
     return {"patients": patients, "pairs": len(records), "strata": strata}
 
 
-def _arrays_of(pair: RoiPair) -> Arrays:
+def _arrays_of(pair: RoiPair) -> dict[str, Any]:
     """Name the pair's arrays as its file does; those of the prior scan come last, if any."""
-    arrays: Arrays = {name: getattr(pair, name) for name, _ in _ARRAYS}
+    arrays = {name: getattr(pair, name) for name, _ in _ARRAYS}
     if pair.prior is not None:
         arrays |= {"prior": pair.prior.image, "prior_mask": pair.prior.mask}
     return arrays

@@ -16,6 +16,11 @@ lobes, larger core) and shortens the doubling time; a lognormal factor that no i
 and one nodule in fifty breaks its kind's rule (a spiculated scar that rests, a round nodule
 that grows).
 
+A quarter of the nodules of growing kinds touch the pleura or a wide vessel (`contact.py`). The law
+of the volume is the same for them, its share along the direction of contact is a third of what it
+would be, and the surface there stays in place: they spread along the obstacle and away from it.
+In a real CT as background all nodules lie free.
+
 Intervals and sizes follow the NLSTt tables (screening rounds of the National Lung Screening Trial,
 github.com/liaw05/STMixer, Apache-2.0; 8,442 nodules, 23,086 ordered pairs of rounds): neighbouring
 rounds lie 365 days apart (5th to 95th percentile 307 to 455), rounds 1 and 3 730 (679 to 844);
@@ -120,6 +125,11 @@ def draw_nodule(kind: Kind, rng: np.random.Generator) -> NodulePlan:
     if contrary:
         rate = _contrary_rate(rule, scatter)
     return NodulePlan(kind, aggressiveness, diameter_mm, rate, contrary)
+
+
+def foretold_rate(kind: Kind, aggressiveness: float) -> float:
+    """Give the law's d ln V / dt a year without what no image shows: scatter, broken rules."""
+    return _rate(RULES[kind], aggressiveness, 0.0)
 
 
 def _rate(rule: GrowthRule, aggressiveness: float, scatter: float) -> float:

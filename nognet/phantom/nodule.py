@@ -5,13 +5,14 @@ In coordinates divided by the axes of an ellipsoid the surface is ``r = R(d)`` f
     R(d) = 1 + sum_k a_k exp(kappa_k (d . n_k - 1)),
 
 so its volume is ``4 pi / 3 * axes * mean over the sphere of R^3``: a quadrature, no voxels.
-The axes are scaled to the volume that the growth law asks for.
+The axes are scaled to the volume that the growth law asks for. They are those of the tissue, or
+turned: the first along the direction of contact, where the nodule touches something.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +30,7 @@ class Look:
     """What is drawn once for a nodule and seen at every date.
 
     Attributes:
-        axes: Relative semi-axes x, y, z, their product 1.
+        axes: Relative semi-axes along the nodule's own x, y, z, their product 1.
         growth_axes: Shares of ln V that each axis takes when the nodule grows; their sum is 1.
         bumps: Unit vectors ``(K, 3)`` of lobes and spicules, x, y, z.
         heights: ``(K,)`` height of each bump over the unit sphere; negative dents it.
@@ -42,6 +43,7 @@ class Look:
         densification_hu: Gain of the body's density per unit of ln V.
         blur_mm: Width of the nodule's own edge, beside the scanner's.
         heterogeneity: Share of the parenchymal texture that shows through.
+        frame: ``(3, 3)``; its rows are the nodule's own axes x, y, z in tissue coordinates.
     """
 
     axes: NDArray[np.float64]
@@ -57,6 +59,7 @@ class Look:
     densification_hu: float = 0.0
     blur_mm: float = 0.0
     heterogeneity: float = 0.3
+    frame: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def _with_density(look: Look, plan: NodulePlan, rng: np.random.Generator) -> Loo
 
 
 def relative_radius(look: Look, directions: NDArray[Any]) -> NDArray[np.float64]:
-    """Evaluate R(d) for unit vectors ``(N, 3)`` -> ``(N,)``."""
+    """Evaluate R(d) for unit vectors ``(N, 3)`` along the nodule's own axes -> ``(N,)``."""
     cosine = directions @ look.bumps.T
     height: NDArray[np.float64] = np.exp(look.sharpness * (cosine - 1)) @ look.heights
     return np.maximum(1 + height, 0.3)
@@ -196,13 +199,14 @@ def signed_distance(body: NoduleBody, points_mm: NDArray[Any]) -> Array:
 
     Args:
         body: The nodule.
-        points_mm: ``(N, 3)`` points from the nodule's centre, x, y, z.
+        points_mm: ``(N, 3)`` points from the nodule's centre, tissue's x, y, z.
 
     Returns:
         ``(N,)`` float32 millimetres: ``(r - R(d)) / |gradient|``.
     """
     look = body.look
-    scaled = points_mm.astype(np.float32) / body.axes_mm.astype(np.float32)
+    own = points_mm.astype(np.float32) @ look.frame.T.astype(np.float32)
+    scaled = own / body.axes_mm.astype(np.float32)
     radius = np.sqrt(np.einsum("nk,nk->n", scaled, scaled)) + np.float32(1e-6)
     direction = scaled / radius[:, None]
     bumps = look.bumps.astype(np.float32)

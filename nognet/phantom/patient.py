@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nognet.phantom.anatomy import Texture, Thorax, Tissue, draw_thorax
+from nognet.phantom.contact import (
+    Contact,
+    Place,
+    draw_obstacle,
+    find_pleura,
+    find_vessel,
+    fits,
+)
 from nognet.phantom.growth import Kind, NodulePlan, deal_kinds, draw_nodule, draw_visit_days
 from nognet.phantom.motion import Motion
 from nognet.phantom.nodule import Look, body_at, draw_look
@@ -45,11 +53,28 @@ class PatientPlan:
 
 @dataclass(frozen=True)
 class PhantomNodule:
-    """A nodule of a patient: its fate, its look and its place (tissue coordinates x, y, z)."""
+    """A nodule of a patient: its fate, its look and its place (tissue coordinates x, y, z).
+
+    Attributes:
+        plan: Its fate.
+        look: Its look.
+        centre_mm: Where its centre is at the first date.
+        contact: What it touches; None for most.
+    """
 
     plan: NodulePlan
     look: Look
     centre_mm: NDArray[np.float64]
+    contact: Contact | None = None
+
+    def at(self, days: float) -> PlacedNodule:
+        """Show the nodule as it is that many days after the first visit."""
+        centre, normal = self.centre_mm, None
+        if self.contact is not None:
+            normal = self.contact.normal
+            centre = self.contact.centre_at(centre, self.look, self.plan, days)
+        body = body_at(self.look, self.plan, days)
+        return PlacedNodule(centre, body, self.plan.diameter_mm / 2, normal)
 
 
 @dataclass(frozen=True)
@@ -81,21 +106,9 @@ class PhantomPatient:
             texture=self.texture,
             vessels=self.vessels,
             airways=self.airways,
-            nodules=placed_nodules(self.nodules, self.plan.days[visit]),
+            nodules=tuple(nodule.at(self.plan.days[visit]) for nodule in self.nodules),
             motion=motion,
         )
-
-
-def placed_nodules(nodules: Sequence[PhantomNodule], days: float) -> tuple[PlacedNodule, ...]:
-    """Show nodules as they are that many days after the first visit."""
-    return tuple(
-        PlacedNodule(
-            centre_mm=nodule.centre_mm,
-            body=body_at(nodule.look, nodule.plan, days),
-            first_radius_mm=nodule.plan.diameter_mm / 2,
-        )
-        for nodule in nodules
-    )
 
 
 def plan_patients(site: int, patients: int, seed: int) -> tuple[PatientPlan, ...]:
@@ -130,10 +143,15 @@ def draw_patient(plan: PatientPlan, seed: int) -> PhantomPatient:
     thorax = draw_thorax(derived_seed(seed, "phantom", "site", plan.site), side, rng)
     drawn = draw_nodules(plan, rng)
     vessels, airways = _draw_trees(thorax, rng)
-    centres = _place(thorax, vessels, [reach for _, _, reach in drawn], rng)
+    # drawn apart, so that patients without a contact are what they were without contacts
+    apart = numpy_generator(seed, "phantom", "contact", plan.site, plan.number)
+    contacts = _place_in_contact(plan, thorax, (vessels, airways), drawn, apart)
+    centres = _place(thorax, vessels, [reach for _, _, reach in drawn], contacts, rng)
     nodules = tuple(
-        PhantomNodule(fate, look, centre)
-        for (fate, look, _), centre in zip(drawn, centres, strict=True)
+        PhantomNodule(fate, place.look, place.centre_mm, place.contact)
+        if (place := contacts.get(number))
+        else PhantomNodule(fate, look, centres[number])
+        for number, (fate, look, _) in enumerate(drawn)
     )
     feeders = [_feeder(vessels, nodule) for nodule in nodules if nodule.plan.kind != "smooth"]
     return PhantomPatient(
@@ -159,10 +177,39 @@ def draw_nodules(
     ]
 
 
+def _place_in_contact(
+    plan: PatientPlan,
+    thorax: Thorax,
+    branches: tuple[Capsules, Capsules],
+    drawn: Sequence[tuple[NodulePlan, Look, float]],
+    rng: np.random.Generator,
+) -> dict[int, Place]:
+    """Find places of the nodules that touch pleura or vessel, at most one a patient, by number."""
+    for number, (fate, look, _) in enumerate(drawn):
+        obstacle = draw_obstacle(fate, rng)
+        if obstacle is None:
+            continue
+        if obstacle == "vessel":
+            places = find_vessel(branches[0], look, fate, NODULE_LEVEL_MM, rng)
+        else:
+            places = find_pleura(thorax, look, fate, NODULE_LEVEL_MM, rng)
+        for place in places:
+            if fits(place, fate, plan.days[-1], thorax, branches):
+                return {number: place}
+    return {}
+
+
 def _place(
-    thorax: Thorax, vessels: Capsules, reaches_mm: Sequence[float], rng: np.random.Generator
+    thorax: Thorax,
+    vessels: Capsules,
+    reaches_mm: Sequence[float],
+    taken: Mapping[int, Place],
+    rng: np.random.Generator,
 ) -> list[NDArray[np.float64]]:
-    """Find places in the lung, away from its walls, from wide vessels and from one another."""
+    """Find places in the lung, away from its walls, from wide vessels and from one another.
+
+    The places of nodules that are `taken` stay; they are told by number.
+    """
     low = np.array([25.0, -80.0, -NODULE_LEVEL_MM])
     high = np.array([125.0, 80.0, NODULE_LEVEL_MM])
     candidates = rng.uniform(low, high, (900, 3)) * [thorax.side, 1, 1]
@@ -171,16 +218,18 @@ def _place(
     middles = (wide.start_mm + wide.end_mm) / 2
     to_vessel = np.linalg.norm(candidates[:, None] - middles, axis=2).min(axis=1) - 6.0
     depth = np.minimum(depth, to_vessel)
-    chosen: list[NDArray[np.float64]] = []
-    for reach in reaches_mm:
+    chosen = {number: place.centre_mm for number, place in taken.items()}
+    for number, reach in enumerate(reaches_mm):
+        if number in chosen:
+            continue
         room = depth - reach - 3.0
-        for other, other_reach in zip(chosen, reaches_mm, strict=False):
-            gap = np.linalg.norm(candidates - other, axis=1) - reach - other_reach
+        for other, centre in chosen.items():
+            gap = np.linalg.norm(candidates - centre, axis=1) - reach - reaches_mm[other]
             room = np.minimum(room, gap - 16.0)
         fitting = np.flatnonzero(room > 0)
         index = int(fitting[0]) if len(fitting) else int(np.argmax(room))
-        chosen.append(candidates[index])
-    return chosen
+        chosen[number] = candidates[index]
+    return [chosen[number] for number in range(len(reaches_mm))]
 
 
 def _draw_trees(thorax: Thorax, rng: np.random.Generator) -> tuple[Capsules, Capsules]:

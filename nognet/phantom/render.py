@@ -31,14 +31,17 @@ class PlacedNodule:
     """A nodule of one date in the patient.
 
     Attributes:
-        centre_mm: Tissue coordinates x, y, z, the same at every date.
+        centre_mm: Tissue coordinates x, y, z at this date.
         body: Shape and density at this date.
         first_radius_mm: Effective radius at the first date; what it gained pushes lung away.
+        contact: Unit vector ``(3,)`` towards the pleura or vessel that it touches, which is not
+            pushed and shows through; None where it touches nothing.
     """
 
     centre_mm: NDArray[np.float64]
     body: NoduleBody
     first_radius_mm: float
+    contact: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -197,9 +200,21 @@ def _push_lung_away(
     distance = np.sqrt(offsets[0] ** 2 + offsets[1] ** 2 + offsets[2] ** 2) + np.float32(1e-3)
     share = _push_mm(distance, nodule).astype(np.float32) / distance
     turn = motion.rotation.astype(np.float32)
+    towards = [sum(turn[row, axis] * offsets[axis] for axis in range(3)) for row in range(3)]
+    if nodule.contact is not None:
+        cosine = sum(towards[row] * np.float32(nodule.contact[row]) for row in range(3)) / distance
+        share *= _yielding(cosine)
     for row in range(3):
-        direction = sum(turn[row, axis] * offsets[axis] for axis in range(3))
-        tissue[row][box] -= share * direction
+        tissue[row][box] -= share * towards[row]
+
+
+def _yielding(cosine: NDArray[Any]) -> NDArray[Any]:
+    """How far what lies in a direction gives way, by its cosine with the contact's: 0 towards it.
+
+    A factor by direction alone keeps the push radial, and so the map one to one.
+    """
+    result: NDArray[Any] = 1 - np.clip(cosine, 0, 1)
+    return result
 
 
 def _in_scan(branches: Capsules, scene: Scene) -> Capsules:
@@ -210,9 +225,10 @@ def _in_scan(branches: Capsules, scene: Scene) -> Capsules:
     for nodule in scene.nodules:
         away = ends - nodule.centre_mm
         was = np.linalg.norm(away, axis=1) + 1e-6
+        share = 1.0 if nodule.contact is None else _yielding(away @ nodule.contact / was)
         now = was
         for _ in range(8):
-            now = was + _push_mm(now, nodule)
+            now = was + share * _push_mm(now, nodule)
         ends = nodule.centre_mm + away * (now / was)[:, None]
     ends = scene.motion.to_scan(ends)
     half = len(branches.radius_mm)
@@ -276,4 +292,6 @@ def _paint_nodule(
         inset = np.float32((1 - look.core_fraction) * nodule.body.radius_mm)
         core = occupancy(distance + inset, math.hypot(edge_mm, 0.4))
         density += (np.float32(look.core_hu) - density) * core
+    if nodule.contact is not None:  # what it touches keeps its place where both overlap
+        density = np.maximum(density, image[box])
     image[box] += (density - image[box]) * occupancy(distance, edge)

@@ -103,12 +103,8 @@ def pairs_of_patient(
             )
 
 
-def _prior(
-    shown: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
-    days: Sequence[int],
-    baseline: int,
-) -> PriorScan | None:
-    """The visit before the baseline, where there was one."""
+def _prior(shown: Sequence[Shown], days: Sequence[int], baseline: int) -> PriorScan | None:
+    """Give the visit before the baseline, where there was one."""
     if baseline == 0:
         return None
     image, mask = shown[baseline - 1]

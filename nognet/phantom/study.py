@@ -163,7 +163,7 @@ def _truth(patient: PhantomPatient, scenes: list[Scene], first: dt.date) -> list
     entries = nodule_truth(patient)
     for number, entry in enumerate(entries):
         for visit, scene in zip(entry["visits"], scenes, strict=True):
-            centre = scene.motion.to_scan(patient.nodules[number].centre_mm[None])[0]
+            centre = scene.motion.to_scan(scene.nodules[number].centre_mm[None])[0]
             visit["date"] = (first + dt.timedelta(days=visit["days"])).isoformat()
             visit["centre_mm"] = [round(float(value), 3) for value in centre]
     return entries
@@ -176,6 +176,7 @@ def nodule_truth(patient: PhantomPatient) -> list[dict[str, Any]]:
             "patient": patient_id(patient.plan),
             "nodule": f"nodule_{number + 1}",
             **asdict(nodule.plan),
+            "contact": nodule.contact.obstacle if nodule.contact else None,
             "visits": [
                 {"days": days, "volume_mm3": round(nodule.plan.volume_mm3(days), 3)}
                 for days in patient.plan.days
