@@ -104,29 +104,27 @@ def _trained(
             _tell(told, found[0])
             yield found
         return
-    _shared.update(plan=plan, cohort=cohort)  # forked children find it there, nothing is copied
-    context = multiprocessing.get_context("fork")
-    try:
-        with ProcessPoolExecutor(min(plan.workers, len(jobs)), context) as pool:
-            futures = {pool.submit(_compete_here, job): job for job in jobs}
-            done = {}
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                _tell(told, done[futures[future]][0])
-    finally:
-        _shared.clear()
+    context = multiprocessing.get_context("spawn")  # a forked child can't use CUDA
+    count = min(plan.workers, len(jobs))
+    with ProcessPoolExecutor(count, context, initializer=_hold, initargs=(plan, cohort)) as pool:
+        futures = {pool.submit(_compete_here, job): job for job in jobs}
+        done = {}
+        for future in as_completed(futures):
+            done[futures[future]] = future.result()
+            _tell(told, done[futures[future]][0])
     for job in jobs:
         yield done[job]
 
 
-_shared: dict[str, Plan | Cohort] = {}
+_held: list[tuple[Plan, Cohort]] = []  # in a worker: what it was started for
+
+
+def _hold(plan: Plan, cohort: Cohort) -> None:
+    _held.append((plan, cohort))
 
 
 def _compete_here(job: tuple[str, int]) -> tuple[Entry, tuple[Judged, ...]]:
-    plan, cohort = _shared["plan"], _shared["cohort"]
-    if not (isinstance(plan, Plan) and isinstance(cohort, Cohort)):
-        raise TypeError("a worker was started without a plan")
-    return _compete(job, plan, cohort)
+    return _compete(job, *_held[0])
 
 
 def _compete(job: tuple[str, int], plan: Plan, cohort: Cohort) -> tuple[Entry, tuple[Judged, ...]]:
