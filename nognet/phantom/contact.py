@@ -27,6 +27,8 @@ NORMAL_SHARE = 0.35
 """What is left of the growth along the obstacle's normal."""
 WIDE_RADIUS_MM = (1.8, 3.5)
 FREE_MM = 1.0
+OPEN_MM, OPEN_DEPTH_MM = 15.0, 8.0
+"""So far away from the obstacle there is lung of this depth: a nodule lies in no narrow recess."""
 FIELD_LOW_MM, FIELD_HIGH_MM = np.array([25.0, -85.0]), np.array([140.0, 85.0])
 _CAP_COSINE = 0.8
 _STEP_MM = 0.5
@@ -151,6 +153,9 @@ def fits(
     normal, look = place.contact.normal, place.look
     behind = sphere_directions(256)
     behind = behind[behind @ normal < (0.2 if place.contact.obstacle == "pleura" else 2.0)]
+    open_lung = place.centre_mm - normal * OPEN_MM
+    if pleura_distance(thorax, open_lung[None])[0] > -OPEN_DEPTH_MM:
+        return False
     wide = join(list(branches))
     wide = wide.select(wide.radius_mm > WIDE_RADIUS_MM[0])
     for day in (0, last_day):

@@ -43,7 +43,9 @@ def test_masks_hold_the_volumes_and_stay_inside_the_roi(pairs: list[RoiPair]) ->
 def test_a_nodule_is_brighter_than_the_lung_around_it(pairs: list[RoiPair]) -> None:
     for pair in pairs:
         inside = pair.baseline[pair.baseline_mask == 1].mean()
-        assert inside > np.median(pair.baseline[pair.baseline_mask == 0]) + 0.05
+        # beside the pleura most of the ROI may be chest wall
+        lung = np.quantile(pair.baseline[pair.baseline_mask == 0], 0.2)
+        assert inside > lung + 0.1
 
 
 def test_equal_seeds_give_equal_bits_and_others_not(pairs: list[RoiPair]) -> None:
