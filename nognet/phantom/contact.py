@@ -21,6 +21,8 @@ from nognet.phantom.tree import Capsules, join
 
 Points = NDArray[np.float64]
 Obstacle = Literal["pleura", "vessel"]
+NODULE_LEVEL_MM = 3.0
+"""Nodules lie within so much of z = 0, the middle of the scan."""
 CONTACT_SHARE = 0.25
 VESSEL_SHARE = 0.4
 NORMAL_SHARE = 0.35
@@ -63,6 +65,39 @@ class Place:
     look: Look
 
 
+def place_in_contact(
+    fates: Sequence[tuple[NodulePlan, Look]],
+    last_day: int,
+    thorax: Thorax,
+    branches: tuple[Capsules, Capsules],
+    rng: np.random.Generator,
+) -> dict[int, Place]:
+    """Find places of the nodules that touch pleura or vessel, at most one a patient.
+
+    Args:
+        fates: Fate and look of the patient's nodules.
+        last_day: Day of the last visit.
+        thorax: The chest.
+        branches: Vessels, then airways.
+        rng: Draws what is touched, and where.
+
+    Returns:
+        Places by the nodule's number; a nodule that finds none is to lie free.
+    """
+    for number, (plan, look) in enumerate(fates):
+        obstacle = draw_obstacle(plan, rng)
+        if obstacle is None:
+            continue
+        if obstacle == "vessel":
+            places = find_vessel(branches[0], look, plan, rng)
+        else:
+            places = find_pleura(thorax, look, plan, rng)
+        for place in places:
+            if fits(place, plan, last_day, thorax, branches):
+                return {number: place}
+    return {}
+
+
 def draw_obstacle(plan: NodulePlan, rng: np.random.Generator) -> Obstacle | None:
     """Decide what the nodule touches; None for most, and for kinds that don't grow."""
     touches, vessel = rng.uniform(size=2)
@@ -94,7 +129,7 @@ def extent_mm(body: NoduleBody, direction: Points) -> float:
 
 
 def find_pleura(
-    thorax: Thorax, look: Look, plan: NodulePlan, level_mm: float, rng: np.random.Generator
+    thorax: Thorax, look: Look, plan: NodulePlan, rng: np.random.Generator
 ) -> Iterator[Place]:
     """Find places where the nodule touches the pleura, in random order.
 
@@ -102,10 +137,9 @@ def find_pleura(
         thorax: The chest.
         look: The nodule's look.
         plan: Its fate.
-        level_mm: Places lie within so much of z = 0.
         rng: Draws the candidates.
     """
-    low, high = np.append(FIELD_LOW_MM, -level_mm), np.append(FIELD_HIGH_MM, level_mm)
+    low, high = np.append(FIELD_LOW_MM, -NODULE_LEVEL_MM), np.append(FIELD_HIGH_MM, NODULE_LEVEL_MM)
     points = rng.uniform(low, high, (200, 3)) * [thorax.side, 1, 1]
     depth = -pleura_distance(thorax, points)
     points = points[(depth > 3.0) & (depth < 22.0)]
@@ -120,7 +154,7 @@ def find_pleura(
 
 
 def find_vessel(
-    vessels: Capsules, look: Look, plan: NodulePlan, level_mm: float, rng: np.random.Generator
+    vessels: Capsules, look: Look, plan: NodulePlan, rng: np.random.Generator
 ) -> Iterator[Place]:
     """Find places where the nodule touches a wide vessel's side, in random order.
 
@@ -128,7 +162,6 @@ def find_vessel(
         vessels: All branches.
         look: The nodule's look.
         plan: Its fate.
-        level_mm: Feet lie within so much of z = 0.
         rng: Draws branch, place along it and side.
     """
     low, high = WIDE_RADIUS_MM
@@ -141,7 +174,7 @@ def find_vessel(
     side = np.cross(along, rng.standard_normal((200, 3)))
     side /= np.linalg.norm(side, axis=1, keepdims=True)
     feet = middle + side * wide.radius_mm[chosen, None]
-    near = np.abs(feet[:, 2]) < level_mm
+    near = np.abs(feet[:, 2]) < NODULE_LEVEL_MM
     for foot, normal in zip(feet[near], -side[near], strict=True):
         yield _place("vessel", foot, normal, look, plan)
 

@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nognet.phantom.anatomy import Texture, Thorax, Tissue, draw_thorax
-from nognet.phantom.contact import (
-    Contact,
-    Place,
-    draw_obstacle,
-    find_pleura,
-    find_vessel,
-    fits,
-)
+from nognet.phantom.contact import NODULE_LEVEL_MM, Contact, Place, place_in_contact
 from nognet.phantom.growth import Kind, NodulePlan, deal_kinds, draw_nodule, draw_visit_days
 from nognet.phantom.motion import Motion
 from nognet.phantom.nodule import Look, body_at, draw_look
@@ -25,7 +18,6 @@ from nognet.phantom.tree import Capsules, grow_tree, join
 from nognet.randomness import derived_seed, numpy_generator
 
 SLAB_HALF_MM = 37.0
-NODULE_LEVEL_MM = 3.0
 FIELD_MIDDLE_MM = 78.0
 
 
@@ -145,7 +137,8 @@ def draw_patient(plan: PatientPlan, seed: int) -> PhantomPatient:
     vessels, airways = _draw_trees(thorax, rng)
     # drawn apart, so that patients without a contact are what they were without contacts
     apart = numpy_generator(seed, "phantom", "contact", plan.site, plan.number)
-    contacts = _place_in_contact(plan, thorax, (vessels, airways), drawn, apart)
+    fates = [(fate, look) for fate, look, _ in drawn]
+    contacts = place_in_contact(fates, plan.days[-1], thorax, (vessels, airways), apart)
     centres = _place(thorax, vessels, [reach for _, _, reach in drawn], contacts, rng)
     nodules = tuple(
         PhantomNodule(fate, place.look, place.centre_mm, place.contact)
@@ -175,28 +168,6 @@ def draw_nodules(
         (fate, look, max(body_at(look, fate, day).reach_mm for day in plan.days))
         for fate, look in zip(fates, looks, strict=True)
     ]
-
-
-def _place_in_contact(
-    plan: PatientPlan,
-    thorax: Thorax,
-    branches: tuple[Capsules, Capsules],
-    drawn: Sequence[tuple[NodulePlan, Look, float]],
-    rng: np.random.Generator,
-) -> dict[int, Place]:
-    """Find places of the nodules that touch pleura or vessel, at most one a patient, by number."""
-    for number, (fate, look, _) in enumerate(drawn):
-        obstacle = draw_obstacle(fate, rng)
-        if obstacle is None:
-            continue
-        if obstacle == "vessel":
-            places = find_vessel(branches[0], look, fate, NODULE_LEVEL_MM, rng)
-        else:
-            places = find_pleura(thorax, look, fate, NODULE_LEVEL_MM, rng)
-        for place in places:
-            if fits(place, fate, plan.days[-1], thorax, branches):
-                return {number: place}
-    return {}
 
 
 def _place(
