@@ -1,6 +1,6 @@
 """Growth against an obstacle: a nodule that touches the pleura or a wide vessel grows away from it.
 
-A quarter of the nodules of growing kinds are placed in contact. The surface at the obstacle stays
+A quarter of the nodules of growing kinds are placed in contact, at most one a patient. The surface at the obstacle stays
 where it was and the rest of the growth goes along and away from it; the image of the first date
 shows the contact, so that this is foretellable.
 """
@@ -26,7 +26,7 @@ NODULE_LEVEL_MM = 3.0
 CONTACT_SHARE = 0.25
 VESSEL_SHARE = 0.4
 NORMAL_SHARE = 0.35
-"""What is left of the growth along the obstacle's normal."""
+"""What the axis along the obstacle's normal takes of growth, the other axes taking 1."""
 WIDE_RADIUS_MM = (1.8, 3.5)
 FREE_MM = 1.0
 OPEN_MM, OPEN_DEPTH_MM = 15.0, 8.0

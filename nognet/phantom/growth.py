@@ -17,8 +17,9 @@ and one nodule in fifty breaks its kind's rule (a spiculated scar that rests, a 
 that grows).
 
 A quarter of the nodules of growing kinds touch the pleura or a wide vessel (`contact.py`). The law
-of the volume is the same for them, its share along the direction of contact is a third of what it
-would be, and the surface there stays in place: they spread along the obstacle and away from it.
+of the volume is the same for them; the axis along the direction of contact takes about a third of
+what each other axis takes (0.35), and the surface there stays in place: they spread along the
+obstacle and away from it.
 In a real CT as background all nodules lie free.
 
 Intervals and sizes follow the NLSTt tables (screening rounds of the National Lung Screening Trial,
