@@ -1,8 +1,8 @@
 """Growth against an obstacle: a nodule that touches the pleura or a wide vessel grows away from it.
 
-A quarter of the nodules of growing kinds are placed in contact, at most one a patient. The surface at the obstacle stays
-where it was and the rest of the growth goes along and away from it; the image of the first date
-shows the contact, so that this is foretellable.
+A quarter of the nodules of growing kinds are placed in contact, at most one a patient. The
+surface at the obstacle stays where it was and the rest of the growth goes along and away from it;
+the image of the first date shows the contact, so that this is foretellable.
 """
 
 from __future__ import annotations
