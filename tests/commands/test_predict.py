@@ -54,10 +54,10 @@ def lively_weights(*, growth_bias: float) -> Weights:
     """Weights whose field bends differently along each axis, and a nodule that grows."""
     weights = initial_weights(NETWORK, 3)
     generator = torch_generator(3, "lively")
-    for name in ("at_half.displacement.weight", "refinement.outer.weight"):
+    for name in ("at_half.motion.weight", "refinement.outer.weight"):
         weights[name].normal_(0.0, 0.0005, generator=generator)
-    weights["at_quarter.displacement.bias"].copy_(
-        weights["at_quarter.displacement.bias"].new_tensor(SHIFT_ZYX_VOX)
+    weights["at_quarter.motion.bias"].copy_(
+        weights["at_quarter.motion.bias"].new_tensor(SHIFT_ZYX_VOX)
     )
     weights["growth.outer.bias"].fill_(growth_bias)
     return weights
