@@ -47,7 +47,8 @@ def networks(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes t
         str | None, typer.Option("--networks", help="Some of them, with commas; by default all.")
     ] = None,
     ablations: Annotated[
-        bool, typer.Option("--ablations", help="MT-NoGNet with each of its parts taken away.")
+        bool,
+        typer.Option("--ablations", help="MT-NoGNet with each of its parts taken away or put in."),
     ] = False,
     pairs: Annotated[
         Path | None, typer.Option(help="A prepared cache: its training and test split.")

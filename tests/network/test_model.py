@@ -12,9 +12,11 @@ from nognet.network.growth import past_growth
 from nognet.network.losses import soft_dice_loss
 
 SIZE = 32
+ALL_PARTS = NetworkConfig(width=4, attention=True, adaptive_norm="spatial", deep_supervision=True)
 CONFIGS = [
+    ALL_PARTS,
     NetworkConfig(width=4),
-    NetworkConfig(width=4, stem="full"),
+    ALL_PARTS.model_copy(update={"stem": "full"}),
     NetworkConfig(width=4, attention=False, adaptive_norm="none"),
     NetworkConfig(width=4, adaptive_norm="interval", displacement="direct"),
     NetworkConfig(width=4, texture=False, deep_supervision=False),
@@ -245,6 +247,6 @@ def test_the_segmentation_learns_a_ball() -> None:
 
 
 def test_what_is_switched_off_has_no_parameters() -> None:
-    names = {name for name, _ in MTNoGNet(CONFIGS[4]).named_parameters()}
+    names = {name for name, _ in MTNoGNet(CONFIGS[5]).named_parameters()}
     assert not [name for name in names if "texture" in name or "refinement" in name]
     assert not [name for name in names if "exchange" in name or "segmentation" in name]

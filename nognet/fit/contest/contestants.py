@@ -1,4 +1,4 @@
-"""Who competes: MT-NoGNet, the published baselines, and MT-NoGNet with a part taken away."""
+"""Who competes: MT-NoGNet, the published baselines, and MT-NoGNet with one part changed."""
 
 from __future__ import annotations
 
@@ -62,11 +62,17 @@ _NO_DEEP_LOSS = {"deep_supervision": 0.0}  # it mixes both tasks
 ABLATIONS = {
     ablation.name: ablation
     for ablation in (
-        Ablation("no-attention", "without attention", {"attention": False}, {}),
-        Ablation("norm-interval", "norm by interval alone", {"adaptive_norm": "interval"}, {}),
+        Ablation("attention", "with attention", {"attention": True}, {}),
+        Ablation("norm-spatial", "with spatial norm", {"adaptive_norm": "spatial"}, {}),
         Ablation("norm-none", "without adaptive norm", {"adaptive_norm": "none"}, {}),
-        Ablation("no-deep", "without deep supervision", {"deep_supervision": False}, {}),
-        Ablation("no-focus", "without regional focus", {}, {"region_l1": 0.0}),
+        Ablation("deep", "with deep supervision", {"deep_supervision": True}, {}),
+        Ablation("focus", "with regional focus", {}, {"region_l1": 1.0}),
+        Ablation(
+            "all-parts",
+            "with all parts",
+            {"attention": True, "adaptive_norm": "spatial", "deep_supervision": True},
+            {"region_l1": 1.0},
+        ),
         Ablation("direct", "direct displacement", {"displacement": "direct"}, {}),
         Ablation("image-only", "image task alone", {}, {**_NO_MASK_LOSS, **_NO_DEEP_LOSS}),
         Ablation(
