@@ -52,9 +52,9 @@ class NetworkConfig(ConfigModel):
     prior_scan: bool = False
     """Take a second, earlier scan with its own interval; where a pair has none, the baseline is
     repeated at 0 days."""
-    missing_mask: Literal["predicted", "zeros"] = "zeros"
-    """What stands in for a baseline mask that a site does not have (an empty one): the network's
-    own segmentation, which is trained where masks are, or zeros."""
+    missing_mask: Literal["refused", "predicted", "zeros"] = "refused"
+    """An empty baseline mask is refused; or it means that the site has none, and the network's own
+    segmentation (trained where masks are) or zeros stand in for it."""
     max_log_growth_per_year: float = Field(default=3.0, gt=0, le=20)
     """Bound of the growth-rate head: natural logarithm of the volume ratio, a year."""
 

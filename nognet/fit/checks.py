@@ -116,7 +116,7 @@ def _check_not_empty(pair: RoiPair, *, mask_required: bool) -> None:
     if mask_required and not pair.baseline_mask.any():
         raise TrainingError(
             f"pair {pair.pair_id}: the mask is empty; expected the baseline nodule; outline it and "
-            "prepare again, or set network.missing_mask: predicted",
+            "prepare again, or set network.missing_mask: predicted (or zeros)",
             code="mask-empty",
         )
     if not pair.follow_up_mask.any():

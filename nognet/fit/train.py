@@ -245,8 +245,8 @@ class _Round:
 
 
 def _mask_required(study: StudyConfig) -> bool:
-    """Whether an empty baseline mask is a fault, or the network segments for itself."""
-    return study.network.missing_mask != "predicted"
+    """Whether an empty baseline mask is a fault, or means that the site has none."""
+    return study.network.missing_mask == "refused"
 
 
 def _check_private(training: TrainingConfig) -> None:
