@@ -58,7 +58,7 @@ def networks(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes t
     ] = None,
     patients: Annotated[int, typer.Option(min=1, help="Phantom patients to train on.")] = 51,
     test_patients: Annotated[int, typer.Option(min=1, help="Phantom patients to test on.")] = 54,
-    cohort_seed: Annotated[int, typer.Option(help="Of the phantom cohort.")] = 11,
+    cohort_seed: Annotated[int, typer.Option(help="Of the phantom cohort.")] = 2026,
     roi: Annotated[int, typer.Option(help="Edge of the phantom's ROI in voxels.")] = 48,
     width: Annotated[int | None, typer.Option(help="Of every network; default: its own.")] = None,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
@@ -73,6 +73,9 @@ def networks(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes t
     from nognet.fit.contest.run import Plan, run_contest
     from nognet.report.contest import JSON_NAME, differences_of, write_contest
 
+    _check_width(width)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; give a folder to write to", code="exists")
     if (out / JSON_NAME).exists() and not force:
         raise ConfigError(
             f"{out / JSON_NAME}: there is a result already; give another --out, or --force",
@@ -100,9 +103,25 @@ def networks(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes t
 def _chosen(names: str | None, *, ablations: bool) -> tuple[str, ...]:
     from nognet.fit.contest.contestants import ABLATIONS, MODEL, network_names
 
+    if names is not None and ablations:
+        raise typer.BadParameter("--networks names what competes: leave out --ablations")
     if names is not None:
-        return tuple(name.strip() for name in names.split(",") if name.strip())
+        found = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+        if not found:
+            raise typer.BadParameter(f"--networks: found '{names}', expected names with commas")
+        return found
     return (MODEL, *ABLATIONS) if ablations else network_names()
+
+
+def _check_width(width: int | None) -> None:
+    from pydantic import ValidationError
+
+    from nognet.config import NetworkConfig
+
+    try:
+        NetworkConfig() if width is None else NetworkConfig(width=width)
+    except ValidationError as err:
+        raise typer.BadParameter(f"--width: {err.errors()[0]['msg']}, found {width}") from err
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -165,6 +184,7 @@ def _about(plan: Plan, cohort: Cohort) -> dict[str, Any]:
     import torch
 
     import nognet
+    from nognet.fit.contest.contestants import contestant
 
     return {
         "command": ["nognet", *sys.argv[1:]],
@@ -180,6 +200,7 @@ def _about(plan: Plan, cohort: Cohort) -> dict[str, Any]:
             "threads_a_training": 1,
         },
         "plan": asdict(plan),
+        "networks": {name: contestant(name, plan.width).about for name in plan.names},
         "cohort": cohort.described(),
     }
 

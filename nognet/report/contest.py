@@ -26,7 +26,8 @@ _PANELS = (
     ("psnr", None, "PSNR, dB"),
     ("ssim", None, "SSIM"),
     ("dsc", None, "DSC"),
-    ("dsc", "growing", "DSC, growing nodules"),
+    ("dsc", "growing", "DSC, growing"),
+    ("dsc", "stable", "DSC, stable"),
 )
 
 

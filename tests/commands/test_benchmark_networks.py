@@ -28,6 +28,7 @@ def test_it_writes_json_csv_and_a_picture_that_agree(tmp_path: Path) -> None:
     document = json.loads((out / "networks.json").read_text())
     assert document["plan"]["budget"] == {"seconds": None, "steps": 1}
     assert len(document["trainings"]) == 4
+    assert "width 4" in document["networks"]["mtnognet"]
     with (out / "networks.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["predictor"]: row for row in csv.DictReader(file)}
     for row in document["table"]:
@@ -48,6 +49,9 @@ def test_it_writes_json_csv_and_a_picture_that_agree(tmp_path: Path) -> None:
         (("--budget", "soon"), "expected a time"),
         (("--seeds", "1,x"), "expected numbers"),
         (("--roi", "33"), "--roi"),
+        (("--width", "5"), "--width"),
+        (("--networks", ","), "expected names"),
+        (("--networks", "unet", "--ablations"), "leave out --ablations"),
         (("--networks", "resnet", "--patients", "3", "--test-patients", "3"), "no network"),
         (("--background", "nowhere.mha"), "no such file"),
         (("--pairs", "nowhere"), "no such file"),
@@ -59,3 +63,13 @@ def test_what_cannot_be_run_is_said(arguments: tuple[str, ...], told: str, tmp_p
     words = " ".join((result.output + str(result.exception)).replace("\u2502", " ").split())
     assert told in words
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("kept")
+    result = run(*TINY, "--out", str(out))
+    assert "is a file" in str(result.exception)
+    assert out.read_text() == "kept"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import torch
 
+from nognet.errors import TrainingError
 from nognet.fit.contest.cohort import Cohort
 from nognet.fit.contest.contestants import COPY, ISOTROPIC, ORACLE, contestant, oracle
 from nognet.fit.contest.judge import Judged, judge
@@ -110,10 +112,21 @@ def _trained(
         futures = {pool.submit(_compete_here, job): job for job in jobs}
         done = {}
         for future in as_completed(futures):
-            done[futures[future]] = future.result()
+            done[futures[future]] = _result(future)
             _tell(told, done[futures[future]][0])
     for job in jobs:
         yield done[job]
+
+
+def _result(future: Future[tuple[Entry, tuple[Judged, ...]]]) -> tuple[Entry, tuple[Judged, ...]]:
+    try:
+        return future.result()
+    except BrokenProcessPool as err:
+        raise TrainingError(
+            "a training's process was ended from outside, perhaps for want of memory; nothing was "
+            "written; run again with fewer --workers",
+            code="worker-died",
+        ) from err
 
 
 _held: list[tuple[Plan, Cohort]] = []  # in a worker: what it was started for
