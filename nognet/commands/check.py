@@ -110,7 +110,7 @@ def _write_sheet(path: Path, config: SiteConfig, examination: Examination) -> No
 
 def _tiles(config: SiteConfig, examination: Examination) -> Iterator[SheetTile]:
     """Give the pairs one by one, those that were refused after cutting among them."""
-    from nognet.data.store import read_pair
+    from nognet.data.stored_pair import read_pair
     from nognet.report.sheet import SheetTile
 
     for outcome in examination.outcomes:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from nognet.config import RoiConfig
-from nognet.data.store import find_pair, open_store, write_pair, write_store
+from nognet.data.store import open_store, write_store
+from nognet.data.stored_pair import find_pair, write_pair
 from nognet.errors import SiteDataError
 from nognet.types import PriorScan, RoiPair
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from nognet.data.findings import Finding
 from nognet.data.inspection import Inspected
 from nognet.data.pairs.gate import advice_for
-from nognet.data.store import PairRecord
+from nognet.data.stored_pair import PairRecord
 from nognet.types import RoiPair
 
 PairStatus = Literal["ok", "warning", "refused", "skipped"]

@@ -26,7 +26,7 @@ from nognet.data.pairs.task import PatientTask
 from nognet.data.pairs.timepoints import TimePoint, TimeReading
 from nognet.data.pairs.times import PatientTimes
 from nognet.data.pairs.unpaired import named_once, named_unlike
-from nognet.data.store import CACHE_WRITE, PairRecord, find_pair, write_pair
+from nognet.data.stored_pair import CACHE_WRITE, PairRecord, find_pair, write_pair
 from nognet.errors import NognetError, SiteDataError
 
 Two = tuple[TimePoint, TimePoint]

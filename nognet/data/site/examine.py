@@ -26,7 +26,7 @@ from nognet.data.pairs.task import PatientTask
 from nognet.data.site.people import judge_people
 from nognet.data.site.pseudonym import Pseudonyms, load_or_make_key
 from nognet.data.site.studies import StudyRow, by_patient, read_studies
-from nognet.data.store import PairRecord
+from nognet.data.stored_pair import PairRecord
 from nognet.errors import SiteDataError
 
 Progress = Callable[[int, int, str], None]

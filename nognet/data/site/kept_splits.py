@@ -12,7 +12,7 @@ from typing import Any
 
 from nognet.config import SiteConfig
 from nognet.data.site.split import assign_splits, patient_stratum
-from nognet.data.store import PairRecord
+from nognet.data.stored_pair import PairRecord
 from nognet.errors import SiteDataError
 from nognet.files import write_text_atomic
 from nognet.types import SPLITS, Split

@@ -17,15 +17,8 @@ from nognet.data.pairs.task import settings_digest
 from nognet.data.site.examine import Examination, Progress, examine_site
 from nognet.data.site.kept_splits import keep_splits, write_state
 from nognet.data.site.pseudonym import load_or_make_key
-from nognet.data.store import (
-    CACHE_WRITE,
-    PAIRS_FOLDER,
-    PairRecord,
-    PreparedSite,
-    StoreSource,
-    open_store,
-    write_index,
-)
+from nognet.data.store import PreparedSite, StoreSource, open_store, write_index
+from nognet.data.stored_pair import CACHE_WRITE, PAIRS_FOLDER, PairRecord
 from nognet.errors import SiteDataError
 
 __all__ = [

@@ -15,7 +15,7 @@ from nognet.data.pairs.patient import prepare_patient
 from nognet.data.pairs.task import PatientTask
 from nognet.data.site.pseudonym import Pseudonyms
 from nognet.data.site.studies import read_studies
-from nognet.data.store import read_pair
+from nognet.data.stored_pair import read_pair
 from nognet.errors import SiteDataError
 from tests.builders.ct_files import write_image, write_seg, write_series
 from tests.builders.site_files import (

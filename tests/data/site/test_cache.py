@@ -25,7 +25,8 @@ from nognet.data.site.prepare import (
     prepare_site_with_report,
     prepared_or_prepare,
 )
-from nognet.data.store import open_store, read_pair, write_store
+from nognet.data.store import open_store, write_store
+from nognet.data.stored_pair import read_pair
 from nognet.errors import SiteDataError
 from nognet.types import RoiPair
 from tests.builders.ct_files import write_image
