@@ -17,8 +17,8 @@ from nognet.network.baselines.parts import (
     TIME_FEATURES,
     UNet,
     VolumeHead,
-    built,
     only,
+    started_small,
 )
 from nognet.network.baselines.warpnet import WarpNet
 from nognet.network.batch import Prior
@@ -74,4 +74,4 @@ class NoFoNet(nn.Module):
 
 def build_nofonet(width: int, generator: torch.Generator) -> NoFoNet:
     """Build a NoFoNet with its first weights drawn from `generator`."""
-    return built(lambda: NoFoNet(width), generator)
+    return started_small(lambda: NoFoNet(width), generator)

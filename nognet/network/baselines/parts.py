@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from nognet.config import LossConfig
+from nognet.network.first_weights import MODULATION_STD, Network, built
 from nognet.network.layers import AdaptiveNorm, ConvBlock, depth_to_space, upsample
 from nognet.network.warp import upsample_displacement
 
@@ -17,9 +16,6 @@ FOLD = 2
 TIME_FEATURES = 6
 EMBEDDING_WIDTH = 64
 
-Network = TypeVar("Network", bound=nn.Module)
-
-_MODULATION_STD = 1e-2
 _HEAD_STD = 1e-5  # as VoxelMorph starts its field
 
 
@@ -73,35 +69,16 @@ class VolumeHead(nn.Module):
         return depth_to_space(self.outer(features).float(), FOLD)
 
 
-def built(make: Callable[[], Network], generator: torch.Generator) -> Network:
-    """Make a network whose first weights come from `generator` alone (cf. `build_network`).
-
-    Heads start small, so that an untrained network moves and paints next to nothing.
-    """
-    with torch.device("meta"):
-        network = make()
-    network = network.to_empty(device="cpu")
-    with torch.no_grad():
-        for module in network.modules():
-            _initialise_leaf(module, generator)
-        for module in network.modules():
-            if isinstance(module, AdaptiveNorm):
-                module.modulation.weight.normal_(0.0, _MODULATION_STD, generator=generator)
-            elif isinstance(module, DisplacementHead | VolumeHead):
-                module.outer.weight.normal_(0.0, _HEAD_STD, generator=generator)
-    return network
+def started_small(make: Callable[[], Network], generator: torch.Generator) -> Network:
+    """Make a network that at first moves and paints next to nothing."""
+    return built(make, generator, _initialise)
 
 
-def _initialise_leaf(module: nn.Module, generator: torch.Generator) -> None:
-    """He et al. (2015) for convolutions and linear layers, identity for norms."""
-    if isinstance(module, nn.Conv3d | nn.Linear):
-        fan_in = math.prod(module.weight.shape[1:])
-        module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
-        if module.bias is not None:
-            module.bias.zero_()
-    elif isinstance(module, nn.GroupNorm) and module.affine:
-        module.weight.fill_(1.0)
-        module.bias.zero_()
+def _initialise(module: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(module, AdaptiveNorm):
+        module.modulation.weight.normal_(0.0, MODULATION_STD, generator=generator)
+    elif isinstance(module, DisplacementHead | VolumeHead):
+        module.outer.weight.normal_(0.0, _HEAD_STD, generator=generator)
 
 
 def only(**weights: float) -> LossConfig:

@@ -16,8 +16,8 @@ from nognet.network.baselines.parts import (
     TIME_FEATURES,
     UNet,
     VolumeHead,
-    built,
     only,
+    started_small,
 )
 from nognet.network.batch import Prior
 from nognet.network.layers import IntervalEmbedding, space_to_depth
@@ -76,4 +76,4 @@ def mask_logits(mask: Tensor) -> Tensor:
 
 def build_unet(width: int, generator: torch.Generator) -> SynthesisUNet:
     """Build a synthesis U-Net with its first weights drawn from `generator`."""
-    return built(lambda: SynthesisUNet(width), generator)
+    return started_small(lambda: SynthesisUNet(width), generator)

@@ -17,8 +17,8 @@ from nognet.network.baselines.parts import (
     TIME_FEATURES,
     DisplacementHead,
     UNet,
-    built,
     only,
+    started_small,
 )
 from nognet.network.batch import Prior
 from nognet.network.layers import IntervalEmbedding, space_to_depth
@@ -66,4 +66,4 @@ class WarpNet(nn.Module):
 
 def build_warpnet(width: int, generator: torch.Generator) -> WarpNet:
     """Build a WarpNet with its first weights drawn from `generator`."""
-    return built(lambda: WarpNet(width), generator)
+    return started_small(lambda: WarpNet(width), generator)

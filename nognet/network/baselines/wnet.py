@@ -21,8 +21,8 @@ from nognet.network.baselines.parts import (
     DisplacementHead,
     UNet,
     VolumeHead,
-    built,
     only,
+    started_small,
 )
 from nognet.network.batch import Prior
 from nognet.network.layers import DAYS_PER_YEAR, IntervalEmbedding, space_to_depth
@@ -92,4 +92,4 @@ def _distance(image: Tensor) -> Tensor:
 
 def build_wnet(width: int, generator: torch.Generator) -> WNet:
     """Build a W-net with its first weights drawn from `generator`."""
-    return built(lambda: WNet(width), generator)
+    return started_small(lambda: WNet(width), generator)

@@ -56,7 +56,7 @@ def test_peers_are_found_by_name_and_cannot_be_changed() -> None:
     assert list(BASELINES) == ["warpnet", "unet", "nofonet", "wnet"]
     assert all(name == peer.name for name, peer in BASELINES.items())
     with pytest.raises(FrozenInstanceError):
-        PEERS[0].default_width = 4  # type: ignore[misc]
+        PEERS[0].default_width = 4  # type: ignore[misc]  # what must fail is the point
 
 
 @peers
