@@ -12,8 +12,8 @@ from torch import nn
 
 from nognet.config import LossConfig, TrainingConfig
 from nognet.errors import TrainingError
-from nognet.fit.tensors import augment, sample_order, stack_pairs
-from nognet.network import total_loss
+from nognet.fit.loading import BatchSource
+from nognet.fit.steps import TrainingSteps
 from nognet.randomness import torch_generator
 from nognet.types import RoiPair
 
@@ -80,31 +80,22 @@ def train_network(  # noqa: PLR0913  what is trained, on what, how, for how long
     """
     where = device or torch.device("cpu")
     settings = training or TrainingConfig()
-    everything = stack_pairs(pairs)
-    order = sample_order(len(pairs), settings.batch_size, torch_generator(seed, "contest", "order"))
+    order = torch_generator(seed, "contest", "order")
     augmentation = torch_generator(seed, "contest", "augment")
-    network.to(where).train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
     clock = time.process_time if where.type == "cpu" else time.perf_counter
     losses: list[float] = []
-    started, started_cpu, started_wall = clock(), time.process_time(), time.perf_counter()
-    while (share := budget.share(clock() - started, len(losses))) < 1:
-        chosen = next(order)
-        batch = everything.select(chosen)
-        batch = (augment(batch, augmentation) if settings.augment else batch).to(where)
-        prediction = network(batch.image, batch.mask, batch.interval_days, batch.prior)
-        value = total_loss(prediction, batch, loss).mean()
-        losses.append(float(value.detach()))
-        if not math.isfinite(losses[-1]):
-            raise _not_finite(name, seed, len(losses), [pairs[i].pair_id for i in chosen])
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(settings, step=len(losses), share=share)
-        optimizer.step()
+    with BatchSource(pairs, settings, where, order, augmentation) as source:
+        steps = TrainingSteps(network.to(where), settings, loss, where)
+        batches = iter(source)
+        started, started_cpu, started_wall = clock(), time.process_time(), time.perf_counter()
+        while (share := budget.share(clock() - started, len(losses))) < 1:
+            ids, batch = next(batches)
+            rate = rate_at(settings, step=len(losses) + 1, share=share)
+            try:
+                losses.append(steps.step([batch], rate, ids))
+            except TrainingError as err:
+                where_it_was = f"{name}, seed {seed}, step {len(losses) + 1}"
+                raise TrainingError(f"{where_it_was}: {err}", code=err.code) from err
     last = losses[-_LAST_LOSSES:]
     return Training(
         steps=len(losses),
@@ -124,12 +115,3 @@ def rate_at(settings: TrainingConfig, *, step: int, share: float) -> float:
     last = settings.final_learning_rate_fraction
     cosine = last + (1 - last) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
     return settings.learning_rate * min(1.0, step / WARMUP_STEPS) * cosine
-
-
-def _not_finite(name: str, seed: int, step: int, pair_ids: Sequence[str]) -> TrainingError:
-    return TrainingError(
-        f"{name}, seed {seed}, step {step}: the loss is not finite for pairs "
-        f"{', '.join(pair_ids)}; look at these pairs with `nognet check`, or leave this network "
-        "out with --networks",
-        code="loss-not-finite",
-    )
