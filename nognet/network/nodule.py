@@ -24,6 +24,8 @@ _STANDARD = (
      0.044, 0.042, 0.035, 0.22, 0.069, 0.053),
 )  # fmt: skip
 _SOFT_TISSUE = 0.42  # -430 HU in the window -1024..400
+# with this fall-off the radial map turns at 0.535; the rest is for the grid's coarseness
+_MOST_STRETCH = 0.46
 _REACH = 2.0  # the growth field falls off at this multiple of the larger radius
 
 
@@ -55,8 +57,8 @@ def growth_field(shape: NoduleShape, log_growth: Tensor, size: tuple[int, int, i
 
     Within the nodule the pull-back is ``u(p) = (p - c)(1 / s - 1)``, ``s = exp(log_growth / 3)``;
     beyond it the field falls off smoothly (``exp(-(d / reach)^6)``: 0.98 at the edge), so that the
-    surroundings give way. For volume ratios above 0.28 the radial map is strictly increasing: the
-    field does not fold.
+    surroundings give way. Shrinkage beyond a volume ratio of 0.32 is not delivered in full: the
+    radial map would no longer increase, and the field would fold.
 
     Args:
         shape: Of the baseline nodule.
@@ -71,7 +73,8 @@ def growth_field(shape: NoduleShape, log_growth: Tensor, size: tuple[int, int, i
     reach = _REACH * (shape.radius_vox * scale.clamp_min(1.0)).clamp_min(1.0)
     distance_in_reach = offset.square().sum(1, keepdim=True) / _expand(reach.square())
     fall_off = torch.exp(-distance_in_reach.pow(3))
-    return offset * _expand(torch.expm1(-log_growth / 3.0)) * fall_off
+    stretch = torch.expm1(-log_growth / 3.0).clamp_max(_MOST_STRETCH)
+    return offset * _expand(stretch) * fall_off
 
 
 def nodule_descriptors(image: Tensor, mask: Tensor) -> Tensor:
