@@ -89,9 +89,11 @@ def test_good_pairs_pass_and_are_only_read() -> None:
     for pair in pairs:
         for array in (pair.baseline, pair.baseline_mask, pair.follow_up, pair.follow_up_mask):
             array.flags.writeable = False
-    check_pairs(pairs, ROI)
+    before = [pair.baseline.copy() for pair in pairs]
+    check_pairs(pairs, ROI)  # raises on what it doesn't like, and on writing into what is read-only
     check_pairs(pairs)
     check_pairs([])
+    assert all(np.array_equal(p.baseline, b) for p, b in zip(pairs, before, strict=True))
 
 
 def test_pairs_have_to_be_of_the_studys_size() -> None:
@@ -100,10 +102,15 @@ def test_pairs_have_to_be_of_the_studys_size() -> None:
 
 
 def test_an_empty_mask_passes_where_the_network_segments_for_itself() -> None:
-    check_pairs([_pair(baseline_mask=EMPTY)], ROI, mask_required=False)
+    without = [_pair(baseline_mask=EMPTY)]
+    check_pairs(without, ROI, mask_required=False)
+    with pytest.raises(TrainingError, match="the mask is empty"):
+        check_pairs(without, ROI)
 
 
 def test_a_small_nodules_volume_says_nothing_of_the_spacing() -> None:
     tiny = EMPTY.copy()
     tiny[16, 16, 16:20] = 1
     check_pairs([_pair(baseline_mask=tiny, baseline_volume_mm3=40.0)], ROI)
+    with pytest.raises(TrainingError, match="spacing"):  # the same mask, said to be large
+        check_pairs([_pair(baseline_mask=tiny, baseline_volume_mm3=400.0)], ROI)

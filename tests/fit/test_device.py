@@ -30,7 +30,10 @@ def test_bf16_is_refused_where_a_convolution_would_see_a_depth_of_2(stem: str) -
 @pytest.mark.parametrize("stem", ["full", "space_to_depth"])
 @pytest.mark.parametrize("size", [32, 48])
 def test_every_roi_that_the_configuration_admits_may_train_in_bf16(stem: str, size: int) -> None:
-    check_precision(CPU, "bf16", _network(stem=stem), size)
+    network = _network(stem=stem)
+    check_precision(CPU, "bf16", network, size)
+    with pytest.raises(ConfigError, match="depth of 2"):  # and the guard would have seen it
+        check_precision(CPU, "bf16", network, 16)
 
 
 def test_the_check_leaves_no_hook_and_no_gradient() -> None:

@@ -132,6 +132,7 @@ def test_a_gpu_gets_workers_from_the_cores_and_the_cpu_none(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_the_prepared_batches_have_the_bits_of_the_cpu(pairs: list[RoiPair]) -> None:
     plain = _taken(_source(pairs, 0), 20)
     order, turns = (torch.Generator().manual_seed(seed) for seed in (1, 2))

@@ -184,6 +184,7 @@ def test_the_pull_of_fedprox_is_mu_times_the_distance() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_steps_on_cuda_lower_the_loss_as_on_the_cpu(batch: Batch, precision: str) -> None:
     device = torch.device("cuda")
