@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,13 +14,11 @@ from nognet.console import emit, say
 from nognet.errors import ConfigError, SiteDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nognet.fit.contest.cohort import Cohort
-    from nognet.fit.contest.intervals import Difference
-    from nognet.fit.contest.run import Outcome, Plan
     from nognet.fit.contest.train import Budget, Training
 
+FAIR_SHARE = 1.1
+"""What a training may spend of its budget, as it ends between steps, without a word about it."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -64,14 +61,17 @@ def networks(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes t
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
     workers: Annotated[int, typer.Option(min=1, help="Trainings side by side.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print networks.json.")] = False,
 ) -> None:
     """Train MT-NoGNet and its peers for the same budget on the same pairs, and compare.
 
     Copying, isotropic growth and an oracle stand beside. Differences come with intervals of 95 %
     over patients.
     """
+    from nognet.commands.benchmark_networks_record import about, result_lines
+    from nognet.commands.train_record import utc_now
     from nognet.fit.contest.run import Plan, run_contest
-    from nognet.report.contest import JSON_NAME, differences_of, write_contest
+    from nognet.report.contest import JSON_NAME, differences_of, document_of, write_contest
 
     _check_width(width)
     if out.exists() and not out.is_dir():
@@ -93,10 +93,16 @@ def networks(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes t
     count = len(plan.names) * len(plan.seeds)
     say(f"{cohort.source}: {len(cohort.train)} training, {len(cohort.test)} test pairs")
     say(f"{count} trainings, {plan.workers} side by side ...")
-    outcome = run_contest(plan, cohort, _tell)
+    started = utc_now()
+    outcome = run_contest(plan, cohort, lambda *trained: _tell(plan.budget, *trained))
     differences = differences_of(outcome)
-    write_contest(out, outcome, differences, _about(plan, cohort))
-    _print(outcome, differences)
+    document = document_of(outcome, differences, about(plan, cohort, started))
+    write_contest(out, document, differences)
+    if as_json:
+        emit(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        for line in result_lines(document["table"], differences, device=plan.device):
+            emit(line)
     say(f"written: {out}")
 
 
@@ -170,60 +176,13 @@ def _cohort(
     return phantom_cohort(patients, test_patients, seed=seed, roi=roi, background=background)
 
 
-def _tell(name: str, seed: int, training: Training) -> None:
+def _tell(budget: Budget, name: str, seed: int, training: Training) -> None:
     say(
         f"  {name}, seed {seed}: {training.steps} steps in {training.cpu_s:.0f} s of CPU, "
         f"loss {training.loss:.3f}"
     )
-
-
-def _about(plan: Plan, cohort: Cohort) -> dict[str, Any]:
-    import platform
-    from dataclasses import asdict
-
-    import torch
-
-    import nognet
-    from nognet.fit.contest.contestants import contestant
-
-    return {
-        "command": ["nognet", *sys.argv[1:]],
-        "versions": {
-            "nognet": nognet.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "machine": {
-            "processor": platform.machine(),
-            "cores": os.cpu_count(),
-            "device": torch.cuda.get_device_name() if plan.device == "cuda" else plan.device,
-            "threads_a_training": 1,
-        },
-        "plan": asdict(plan),
-        "networks": {name: contestant(name, plan.width).about for name in plan.names},
-        "cohort": cohort.described(),
-    }
-
-
-def _print(outcome: Outcome, differences: Sequence[Difference]) -> None:
-    from nognet.fit.contest.table import COLUMNS, table, title_of
-
-    decimals = {title: places for title, _, _, places in COLUMNS} | {"growth AUC": 3}
-    heads = [f"{title:>9}" for title in decimals]
-    emit(f"{'predictor':32}{'steps':>6}" + "".join(heads))
-    for row in table(outcome):
-        cells = [
-            f"{'-' if cell['mean'] is None else format(cell['mean'], f'.{decimals[title]}f'):>9}"
-            for title, cell in row["columns"].items()
-        ]
-        emit(f"{row['title'][:31]:32}{row['steps'] or '-':>6}" + "".join(cells))
-    if not differences:
-        return
-    emit("")
-    emit("MT-NoGNet's mean minus the other's, with the 95 % interval over patients")
-    for found in differences:
-        if found.mean is None:
-            continue
-        what = found.metric if found.stratum is None else f"{found.metric}, {found.stratum}"
-        interval = "" if found.low is None else f"  [{found.low:+.4f}, {found.high:+.4f}]"
-        emit(f"{title_of(found.against)[:31]:32}{what:20}{found.mean:+9.4f}{interval}")
+    if budget.share(training.counted_s, training.steps) > FAIR_SHARE:
+        say(
+            f"  {name}, seed {seed}: {training.counted_s:.1f} s of {budget.seconds} s, its steps "
+            "are long for this budget; give a longer --budget for a fair contest"
+        )

@@ -19,12 +19,10 @@ from nognet.types import STRATA, Stratum
 
 RESAMPLES = 2000
 LEVEL = 0.95
+_METRICS = ("psnr", "psnr_nodule", "ssim", "dsc")
 COMPARED: tuple[tuple[str, Stratum | None], ...] = (
-    ("psnr", None),
-    ("psnr_nodule", None),
-    ("ssim", None),
-    ("dsc", None),
-    *(("dsc", stratum) for stratum in STRATA),
+    *((metric, None) for metric in _METRICS),
+    *((metric, stratum) for metric in _METRICS for stratum in STRATA),
 )
 """Metric and stratum (None: all pairs) of each difference."""
 
@@ -43,6 +41,7 @@ class Difference:
         high: Upper end.
         pairs: Counted.
         patients: Behind them.
+        of_seeds: Seed to the mean with this seed's weights alone; empty where neither is trained.
     """
 
     predictor: str
@@ -54,6 +53,7 @@ class Difference:
     high: float | None
     pairs: int
     patients: int
+    of_seeds: dict[int, float | None]
 
 
 def seed_means(
@@ -79,12 +79,39 @@ def compare(
         theirs = seed_means(rows, against, metric, stratum)
         differences = {pair: ours[pair] - theirs[pair] for pair in ours if pair in theirs}
         groups = {pair: patients[pair] for pair in differences}
-        interval = bootstrap_interval(differences, groups, seed=seed)
-        mean = math.fsum(differences.values()) / len(differences) if differences else None
-        low, high = interval or (None, None)
-        counts = len(differences), len(set(groups.values()))
-        found.append(Difference(predictor, against, metric, stratum, mean, low, high, *counts))
+        low, high = bootstrap_interval(differences, groups, seed=seed) or (None, None)
+        found.append(
+            Difference(
+                predictor=predictor,
+                against=against,
+                metric=metric,
+                stratum=stratum,
+                mean=_mean(differences),
+                low=low,
+                high=high,
+                pairs=len(differences),
+                patients=len(set(groups.values())),
+                of_seeds=_of_seeds(rows, (predictor, against), metric, stratum),
+            )
+        )
     return found
+
+
+def _of_seeds(
+    rows: Sequence[Judged], both: tuple[str, str], metric: str, stratum: Stratum | None
+) -> dict[int, float | None]:
+    """Compare seed by seed; what isn't trained is the same beside every seed."""
+    seeds = {row.seed for row in rows if row.predictor in both and row.seed is not None}
+    found = {}
+    for seed in sorted(seeds):
+        part = [row for row in rows if row.seed in {None, seed}]
+        ours, theirs = (seed_means(part, name, metric, stratum) for name in both)
+        found[seed] = _mean({pair: ours[pair] - theirs[pair] for pair in ours if pair in theirs})
+    return found
+
+
+def _mean(values: Mapping[str, float]) -> float | None:
+    return math.fsum(values.values()) / len(values) if values else None
 
 
 def bootstrap_interval(

@@ -25,6 +25,8 @@ from nognet.fit.predictors import (
 )
 from nognet.randomness import torch_generator
 
+THREADS_A_TRAINING = 1
+
 Told = Callable[[str, int, Training], None]
 """Called after each training with name, seed and how it went."""
 
@@ -144,7 +146,7 @@ def _compete(job: tuple[str, int], plan: Plan, cohort: Cohort) -> tuple[Entry, t
     name, seed = job
     entrant = contestant(name, plan.width)
     device = torch.device(plan.device)
-    with cpu_threads(1):
+    with cpu_threads(THREADS_A_TRAINING):
         network = entrant.build(torch_generator(seed, "contest", "first-weights"))
         training = train_network(
             network, cohort.train, entrant.loss, plan.budget, seed=seed, name=name, device=device

@@ -26,7 +26,10 @@ COLUMNS: tuple[tuple[str, str, Stratum | None, int], ...] = (
 
 
 def table(outcome: Outcome) -> list[dict[str, Any]]:
-    """One row a predictor: title, steps, parameters, and for each column mean and SD over seeds."""
+    """One row a predictor: title, parameters, what trainings took, mean and SD over seeds.
+
+    Steps and seconds are medians over seeds, None for what isn't trained.
+    """
     names = list(dict.fromkeys(row.predictor for row in outcome.rows))
     return [_row(outcome, name) for name in names]
 
@@ -36,12 +39,13 @@ def _row(outcome: Outcome, name: str) -> dict[str, Any]:
     rows = [row for row in outcome.rows if row.predictor == name]
     seeds = list(dict.fromkeys(row.seed for row in rows))
     of_seed = [[row for row in rows if row.seed == seed] for seed in seeds]
-    steps = [entry.training.steps for entry in entries]
     return {
         "predictor": name,
         "title": title_of(name),
         "parameters": entries[0].parameters if entries else 0,
-        "steps": round(statistics.fmean(steps)) if steps else 0,
+        "steps": _median([entry.training.steps for entry in entries]),
+        "cpu_s": _median([entry.training.cpu_s for entry in entries]),
+        "wall_s": _median([entry.training.wall_s for entry in entries]),
         "columns": {
             title: _over_seeds([_mean(part, metric, stratum) for part in of_seed])
             for title, metric, stratum, _ in COLUMNS
@@ -64,6 +68,10 @@ def compared_names(outcome: Outcome) -> list[str]:
     """Name all that MT-NoGNet is compared with."""
     names = dict.fromkeys(row.predictor for row in outcome.rows)
     return [name for name in names if name != MODEL]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def _mean(rows: Sequence[Judged], metric: str, stratum: Stratum | None) -> float:
