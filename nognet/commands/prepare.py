@@ -53,6 +53,7 @@ def prepare(
     for line in [
         *findings_table(examination.outcomes, width=text_width()),
         *_counts_table(prepared),
+        *_prior_line(prepared),
     ]:
         emit(line)
 
@@ -183,6 +184,18 @@ def _counts_table(prepared: PreparedSite) -> Iterator[str]:
         )
 
 
+def _prior_line(prepared: PreparedSite) -> Iterator[str]:
+    """Say how many pairs carry a prior scan; nothing where none does."""
+    count = _with_prior(prepared)
+    if count:
+        all_pairs = len(prepared.index.records)
+        yield f"  {count} of {all_pairs} pairs carry the scan before their baseline"
+
+
+def _with_prior(prepared: PreparedSite) -> int:
+    return sum(record.prior_days_before is not None for record in prepared.index.records)
+
+
 def _as_json(name: str, prepared: PreparedSite, examination: Examination) -> dict[str, Any]:
     from nognet.data.pairs.outcome import outcome_as_json
 
@@ -191,6 +204,7 @@ def _as_json(name: str, prepared: PreparedSite, examination: Examination) -> dic
         "store": str(prepared.folder),
         "fingerprint": prepared.fingerprint,
         "counts": prepared.counts(),
+        "pairs_with_prior": _with_prior(prepared),
         "seconds": examination.seconds,
         "pairs": [outcome_as_json(outcome) for outcome in examination.outcomes],
     }

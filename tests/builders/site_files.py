@@ -96,11 +96,20 @@ def site_config(folder: Path, **limits: Any) -> SiteConfig:
     )
 
 
-def write_growing_site(folder: Path, patients: Sequence[str], **limits: Any) -> SiteConfig:
-    """Each patient has one nodule ``n`` in its own tissue, at two dates."""
+VISITS = (("2020-01-01", 4.0), ("2021-01-01", 5.0))
+
+
+def write_growing_site(
+    folder: Path,
+    patients: Sequence[str],
+    *,
+    visits: Sequence[tuple[str, float]] = VISITS,
+    **limits: Any,
+) -> SiteConfig:
+    """Each patient has one nodule ``n`` in its own tissue, at two dates or those of `visits`."""
     rows = []
     for seed, patient in enumerate(patients):
-        for date, radius in (("2020-01-01", 4.0), ("2021-01-01", 5.0)):
+        for date, radius in visits:
             place = folder / patient / date
             write_scan(place, Scan(date, {"n": ((0.0, 0.0, 0.0), radius)}, seed))
             rows.append([patient, "n", date, f"{patient}/{date}/ct", f"{patient}/{date}/n.nrrd"])

@@ -79,6 +79,20 @@ def test_prepare_gives_json_alone_on_stdout(site: Path) -> None:
     assert sum(count["pairs"] for count in content["counts"].values()) == 3
 
 
+def test_pairs_with_a_prior_scan_are_counted(site: Path) -> None:
+    assert "carry the scan before" not in run("prepare", "--site", str(site)).stdout
+    table = site.parent / "studies.csv"
+    place = site.parent / "0-2022"
+    mask = ball(GRID, middle(GRID), 5.5)
+    hu = np.random.default_rng(0).normal(-850, 30, GRID.size[::-1])  # patient a's
+    write_series(place / "ct", np.where(mask, 40, hu + 2), GRID)
+    write_image(place / "m.nrrd", mask, GRID)
+    table.write_text(f"{table.read_text()}\na,n,2022-01-01,0-2022/ct,0-2022/m.nrrd")
+    done = run("prepare", "--site", str(site))
+    assert "1 of 5 pairs carry the scan before their baseline" in done.stdout
+    assert json.loads(run("prepare", "--site", str(site), "--json").stdout)["pairs_with_prior"] == 1
+
+
 def test_check_fails_on_a_refused_pair_and_leaves_no_index(site: Path) -> None:
     assert run("check", "--site", str(site)).exit_code == 0
     tilt_last(site)

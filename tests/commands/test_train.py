@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from nognet.commands.main import app
+from nognet.data.site.prepare import prepare_site
 from nognet.errors import NognetError, PrivacyBudgetError
 from nognet.fit.alone import evaluate_local, train_alone
 from nognet.fit.model_file import load_model
+from nognet.fit.predictors import network_predictor
+from nognet.fit.tensors import stack_pairs
+from nognet.fit.weights import network_with
 from nognet.report.metrics_file import read_metrics
 from tests.builders.federation import make_site, make_study, opened
+from tests.builders.site_files import write_growing_site
 
 
 def write_study(folder: Path, **changes: Any) -> Path:
@@ -97,6 +103,26 @@ def test_ctrl_c_keeps_the_rounds_that_are_done(
     weights = whole[1].outcome.weights
     assert all(torch.equal(last.weights[name], weights[name]) for name in weights)
     assert (tmp_path / "out" / "model.nognet").is_file()
+
+
+def test_a_study_with_prior_scans_trains_on_what_prepare_has_filled(tmp_path: Path) -> None:
+    visits = (("2019-03-01", 4.0), ("2020-01-01", 4.6), ("2021-01-01", 5.2))
+    prepared = prepare_site(write_growing_site(tmp_path, ("a", "b", "c"), visits=visits))
+    days = [r.prior_days_before for r in prepared.index.records]
+    assert sorted(days, key=str) == [306.0] * 3 + [None] * 6
+    preparation = {"workers": 1, "registration": {"region_margin_mm": 20.0}}
+    values = {"name": "here", "studies": "studies.csv", "device": "cpu", "threads": 1}
+    site = tmp_path / "site.yaml"
+    site.write_text(yaml.safe_dump({**values, "roi": {"size_vox": 32}, "preparation": preparation}))
+    network = {"width": 4, "time_features": 2, "embedding_width": 8, "prior_scan": True}
+    result = train(site, write_study(tmp_path, network=network), tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    model = load_model(tmp_path / "out" / "model.nognet")
+    cpu = torch.device("cpu")
+    predictor = network_predictor(network_with(model.network, model.weights, cpu), cpu)
+    [pair] = [p for p in prepared.pairs("test") if p.prior is not None]
+    seen, unseen = (predictor(stack_pairs([p])) for p in (pair, replace(pair, prior=None)))
+    assert not torch.equal(seen.mask, unseen.mask)
 
 
 def test_under_privacy_no_loss_is_told_and_a_spent_budget_ends_it(tmp_path: Path) -> None:

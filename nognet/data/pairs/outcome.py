@@ -15,10 +15,18 @@ from nognet.types import RoiPair
 
 PairStatus = Literal["ok", "warning", "refused", "skipped"]
 TRANSIENT = frozenset(
-    {"unreadable", "missing-file", "unexpected", "cache-write", "state-write", "disk-full"}
+    {
+        "unreadable",
+        "missing-file",
+        "unexpected",
+        "cache-write",
+        "state-write",
+        "disk-full",
+        "prior-unread",
+    }
 )
 """Codes of what may be otherwise next time: outcomes with them are not remembered."""
-_ROW = re.compile("\ue000([01])\\.([0-9]+)\ue001")
+_ROW = re.compile("\ue000([012])\\.([0-9]+)\ue001")
 
 
 @dataclass(frozen=True)
@@ -185,15 +193,24 @@ def status_of(findings: Iterable[Finding]) -> PairStatus:
     return "warning" if found else "ok"
 
 
-def row_token(time: Literal[0, 1], place: int) -> str:
-    """Stand for a row of the baseline (0) or the follow-up (1) in a message, until it is shown."""
+def row_token(time: Literal[0, 1, 2], place: int) -> str:
+    """Stand in a message for a row of baseline (0), follow-up (1) or prior scan (2)."""
     return f"\ue000{time}.{place}\ue001"
 
 
+def of_prior(message: str, offset: int) -> str:
+    """Let rows of a follow-up in a message be rows of the prior scan, so many places further on."""
+
+    def moved(found: re.Match[str]) -> str:
+        return row_token(2, int(found[2]) + offset) if found[1] == "1" else found[0]
+
+    return _ROW.sub(moved, message)
+
+
 def with_lines(
-    findings: Iterable[Finding], lines: tuple[Sequence[int], Sequence[int]]
+    findings: Iterable[Finding], lines: tuple[Sequence[int], Sequence[int], Sequence[int]]
 ) -> tuple[Finding, ...]:
-    """Put the table's lines where tokens stand for them."""
+    """Put the table's lines (of baseline, follow-up, prior scan) where tokens stand for them."""
 
     def line(found: re.Match[str]) -> str:
         of_time, place = lines[int(found[1])], int(found[2])

@@ -22,6 +22,7 @@ from nognet.data.pairs.outcome import (
     with_lines,
 )
 from nognet.data.pairs.places import UNFORESEEN
+from nognet.data.pairs.prior import PriorScans
 from nognet.data.pairs.task import PatientTask
 from nognet.data.pairs.timepoints import TimePoint, TimeReading
 from nognet.data.pairs.times import PatientTimes
@@ -48,6 +49,7 @@ class _Patient:
     def __init__(self, task: PatientTask) -> None:
         self._task = task
         self._times = PatientTimes(task)
+        self._priors = PriorScans(task, self._times)
 
     def result(self) -> PatientResult:
         """Do all the work."""
@@ -72,7 +74,7 @@ class _Patient:
         if not names:
             return
         key = self._times.pair_key(*times)
-        paths = [path for point in times for path in point.paths]
+        paths = self._times.paths(*times)
         known = self._times.memory.pairs(key, paths)
         records = self._records(times, key, known or ())
         made = known
@@ -158,6 +160,8 @@ class _Patient:
         )
         if status_of(findings) == "refused":
             return replace(outcome, cut=cut.pair if self._task.keep_cuts else None)
+        cut, told = self._priors.added(times, readings[0], nodule, cut)
+        outcome = replace(outcome, findings=(*findings, *told), quality=cut.quality)
         return self._stored(outcome, cut, key)
 
     def _cut(
@@ -227,7 +231,8 @@ class _Patient:
     ) -> PairOutcome:
         """Say what became of a nodule in the table's own words."""
         lines = times[0].lines, times[1].lines
-        findings = with_lines(outcome.findings, lines)
+        before = [line for point in self._times.before(times[0]) for line in point.lines]
+        findings = with_lines(outcome.findings, (*lines, before))
         return PairOutcome(
             patient=times[0].rows[0].patient,
             nodule=outcome.nodule,

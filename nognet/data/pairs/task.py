@@ -10,7 +10,7 @@ from nognet.config import PreparationConfig, RoiConfig
 from nognet.data.site.pseudonym import Pseudonyms
 from nognet.data.site.studies import StudyRow
 
-PREPARATION_VERSION = "5"
+PREPARATION_VERSION = "6"
 """Raised whenever the same files would give another pair; pairs of another version are remade."""
 
 

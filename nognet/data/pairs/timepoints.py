@@ -134,6 +134,13 @@ def time_points(rows: Sequence[StudyRow]) -> tuple[TimePoint, ...]:
     )
 
 
+def points_before(point: TimePoint, points: Sequence[TimePoint]) -> tuple[TimePoint, ...]:
+    """Give the time points of the patient's last date before a time point's."""
+    earlier = [other for other in points if other.date < point.date]
+    last = max((other.date for other in earlier), default=None)
+    return tuple(other for other in earlier if other.date == last)
+
+
 def moment_of(point: TimePoint, name: str, points: Sequence[TimePoint]) -> str:
     """Name a nodule's time for its pseudonym: the date, numbered where one day has several CTs."""
     same = [p for p in points if p.date == point.date and (p == point or name in p.names)]

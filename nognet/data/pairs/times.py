@@ -16,11 +16,18 @@ from nognet.data.findings import Finding
 from nognet.data.pairs.memory import memory_of
 from nognet.data.pairs.outcome import TimeFacts, TimeSummary
 from nognet.data.pairs.task import PatientTask, settings_digest
-from nognet.data.pairs.timepoints import TimePoint, TimeReading, moment_of, read_time, time_points
+from nognet.data.pairs.timepoints import (
+    TimePoint,
+    TimeReading,
+    moment_of,
+    points_before,
+    read_time,
+    time_points,
+)
 from nognet.errors import NognetError
 
 KEPT_BYTES = 1_500_000_000
-"""CTs of one patient held in memory at once; the two of a pair always are."""
+"""CTs of one patient held in memory at once; those of a pair (two, or three) always are."""
 
 
 class PatientTimes:
@@ -39,11 +46,20 @@ class PatientTimes:
         self._read: OrderedDict[TimePoint, TimeReading] = OrderedDict()
         self._facts: dict[TimePoint, TimeFacts] = {}
 
+    def before(self, point: TimePoint) -> tuple[TimePoint, ...]:
+        """Give the CTs of the date before a time point's; none where it is of the first date."""
+        return points_before(point, self.points)
+
+    def paths(self, first: TimePoint, second: TimePoint) -> list[Path]:
+        """List all places that the pairs between two times are made from."""
+        return [path for point in (first, second, *self.before(first)) for path in point.paths]
+
     def pair_key(self, first: TimePoint, second: TimePoint) -> str:
-        """Digest all that the pairs between two times are made from."""
-        interval_days = (second.date - first.date).days
-        keys = self._key(first), self._key(second)
-        return self._pseudonyms.of_contents(*keys, str(interval_days))
+        """Digest all that the pairs between two times are made from, prior scans included."""
+        parts = [self._key(first), self._key(second), str((second.date - first.date).days)]
+        for point in self.before(first):
+            parts += ["prior", self._key(point), str((first.date - point.date).days)]
+        return self._pseudonyms.of_contents(*parts)
 
     def pair_id(self, first: TimePoint, second: TimePoint, name: str, part: str) -> str:
         """Give the pseudonym of a nodule's pair."""
