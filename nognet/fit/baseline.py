@@ -49,6 +49,35 @@ class Baseline:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True)
+class ReadNodule:
+    """A CT and one nodule on it, as read.
+
+    Attributes:
+        ct: The CT on its native grid.
+        nodule: Its mask, cropped by `crop_mask`.
+        findings: What reading has found.
+    """
+
+    ct: CtReading
+    nodule: Volume
+    findings: tuple[Finding, ...] = ()
+
+
+def read_nodule(image: Path, mask: Path, *, segment: str | None = None) -> ReadNodule:
+    """Read a CT and a nodule's mask, and judge them as preparation does.
+
+    Raises:
+        GeometryError: a geometry that may not be trusted.
+        SiteDataError: a file can't be read or holds no HU, or the mask is empty.
+    """
+    ct = read_ct_with_findings(image)
+    check_hounsfield(ct)
+    reading = read_mask_with_findings(mask, MaskSource.of(ct), segment)
+    nodule = crop_mask(reading.mask, ct.volume.geometry)
+    return ReadNodule(ct, nodule, (*ct.findings, *reading.findings))
+
+
 def read_baseline(
     image: Path, mask: Path, roi: RoiConfig, *, segment: str | None = None
 ) -> Baseline:
@@ -65,11 +94,8 @@ def read_baseline(
         SiteDataError: a file can't be read or holds no HU, the mask is empty, or the ROI cuts the
             nodule.
     """
-    ct = read_ct_with_findings(image)
-    check_hounsfield(ct)
-    reading = read_mask_with_findings(mask, MaskSource.of(ct), segment)
-    nodule = crop_mask(reading.mask, ct.volume.geometry)
-    return cut_baseline(ct, nodule, roi, found=(*ct.findings, *reading.findings))
+    read = read_nodule(image, mask, segment=segment)
+    return cut_baseline(read.ct, read.nodule, roi, found=read.findings)
 
 
 def cut_baseline(

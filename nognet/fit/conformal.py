@@ -53,11 +53,29 @@ def conformal_factor(scores: Sequence[float], patients: Sequence[str], coverage:
     return math.inf
 
 
-@torch.no_grad()
-def calibrate(predict: Predictor, pairs: Sequence[RoiPair], coverage: float) -> float:
-    """Find a predictor's factor on validation pairs; infinity where it says no spread.
+def patients_needed(coverage: float) -> int:
+    """Count the patients from which on a coverage can be reached: n / (n + 1) >= coverage.
 
-    Pairs whose true follow-up mask is empty have no error and are left out.
+    >>> patients_needed(0.8), patients_needed(0.9)
+    (4, 9)
+    """
+    return max(1, math.ceil(coverage / (1.0 - coverage) - 1e-6))
+
+
+def calibrate(predict: Predictor, pairs: Sequence[RoiPair], coverage: float) -> float:
+    """Find a predictor's factor on validation pairs; infinity where it says no spread."""
+    found = calibration_scores(predict, pairs)
+    return math.inf if found is None else conformal_factor(*found, coverage)
+
+
+@torch.no_grad()
+def calibration_scores(
+    predict: Predictor, pairs: Sequence[RoiPair]
+) -> tuple[list[float], list[str]] | None:
+    """Give the error of ln V over the predicted spread of each pair, and its patient.
+
+    Pairs whose true follow-up mask is empty have no error and are left out. None where the
+    predictor says no spread.
     """
     scores: list[float] = []
     patients: list[str] = []
@@ -66,11 +84,11 @@ def calibrate(predict: Predictor, pairs: Sequence[RoiPair], coverage: float) -> 
         batch = stack_pairs(chunk)
         found = predict(batch)
         if found.log_volume_spread is None:
-            return math.inf
+            return None
         errors = log_volume_error(found.mask, batch.target_mask)
         ratios = errors / found.log_volume_spread.clamp_min(_SPREAD_FLOOR)
         for pair, ratio in zip(chunk, ratios.tolist(), strict=True):
             if math.isfinite(ratio):
                 scores.append(ratio)
                 patients.append(pair.patient_id)
-    return conformal_factor(scores, patients, coverage)
+    return scores, patients

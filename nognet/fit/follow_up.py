@@ -15,11 +15,14 @@ from nognet.config import RoiConfig
 from nognet.data.findings import Finding
 from nognet.errors import ConfigError, TrainingError
 from nognet.fit.baseline import Baseline
+from nognet.fit.calibration import Calibration, volume_interval_mm3
 from nognet.fit.model_file import SavedModel
-from nognet.fit.predictors import FollowUp, Predictor, network_predictor
+from nognet.fit.predictors import FollowUp, network_predictor
 from nognet.fit.weights import network_with
 from nognet.metrics.deformation import folded_fraction
-from nognet.network import Batch
+from nognet.metrics.volume import LOG_VOLUME_FLOOR_MM3
+from nognet.network import Batch, Prior
+from nognet.types import PriorScan
 
 LONGEST_INTERVAL_DAYS = 20 * 365.25
 LONGEST_TRAINED_DAYS = 5 * 365.25
@@ -58,6 +61,7 @@ class Horizon:
         growth_ratio: Predicted volume over baseline volume, both as sums over the ROI.
         doubling_time_days: None where the volume changes by less than 25 %, or to nothing.
         folded_fraction: Share of voxels where the field folds.
+        volume_interval_mm3: Low and high; None where the model was not calibrated.
         findings: Warnings on this prediction.
     """
 
@@ -70,6 +74,7 @@ class Horizon:
     doubling_time_days: float | None
     folded_fraction: float
     findings: tuple[Finding, ...]
+    volume_interval_mm3: tuple[float, float] | None = None
 
 
 def check_intervals(intervals_days: Sequence[float]) -> tuple[float, ...]:
@@ -96,8 +101,18 @@ def predict_follow_up(
     intervals_days: Sequence[float],
     *,
     device: torch.device,
+    prior: PriorScan | None = None,
+    calibration: Calibration | None = None,
 ) -> Iterator[Horizon]:
     """Predict a nodule at each interval, shortest first; 0 days give the baseline itself.
+
+    Args:
+        model: The model.
+        baseline: The nodule at the time at hand.
+        intervals_days: Days from there, in any order.
+        device: Where the model runs.
+        prior: The nodule before, on the baseline's ROI; for a model that takes one.
+        calibration: Of this model; gives the interval of the volume.
 
     Raises:
         ConfigError: an interval that makes no sense, or a baseline of another ROI than the model's.
@@ -112,7 +127,8 @@ def predict_follow_up(
         )
     predict = network_predictor(network_with(model.network, model.weights, device), device)
     for days in intervals:
-        yield _horizon(predict, model.roi, baseline, days)
+        batch = _batch(baseline, days, prior)
+        yield _horizon(predict(batch), batch, (model.roi, baseline, days), calibration)
 
 
 def to_hu(image: NDArray[np.float32], roi: RoiConfig) -> NDArray[np.float32]:
@@ -155,9 +171,13 @@ def doubling_time_days(interval_days: float, growth_ratio: float) -> float | Non
     return interval_days * math.log(2.0) / math.log(growth_ratio)
 
 
-def _horizon(predict: Predictor, roi: RoiConfig, baseline: Baseline, days: float) -> Horizon:
-    batch = _batch(baseline, days)
-    found = predict(batch)
+def _horizon(
+    found: FollowUp,
+    batch: Batch,
+    known: tuple[RoiConfig, Baseline, float],
+    calibration: Calibration | None,
+) -> Horizon:
+    roi, baseline, days = known
     _check_finite(found, days)
     probability = found.mask[0, 0]
     ratio = float(probability.double().sum() / batch.mask.double().sum())
@@ -173,10 +193,22 @@ def _horizon(predict: Predictor, roi: RoiConfig, baseline: Baseline, days: float
         doubling_time_days=doubling_time_days(days, ratio),
         folded_fraction=float(folded_fraction(found.displacement_vox)[0]),
         findings=tuple(_doubts(mask, days)),
+        volume_interval_mm3=_interval(found, batch, baseline, calibration),
     )
 
 
-def _batch(baseline: Baseline, days: float) -> Batch:
+def _interval(
+    found: FollowUp, batch: Batch, baseline: Baseline, calibration: Calibration | None
+) -> tuple[float, float] | None:
+    """Give the interval about the volume as calibration measures it: at least 1 mm3 of the ROI."""
+    if calibration is None or found.log_volume_spread is None:
+        return None
+    voxels = max(float(found.mask.double().sum()), LOG_VOLUME_FLOOR_MM3)
+    volume = baseline.volume_mm3 * voxels / float(batch.mask.double().sum())
+    return volume_interval_mm3(volume, float(found.log_volume_spread[0]), calibration.factor)
+
+
+def _batch(baseline: Baseline, days: float, prior: PriorScan | None) -> Batch:
     image = torch.from_numpy(baseline.image.copy())[None, None]
     mask = torch.from_numpy(baseline.mask.astype(np.float32))[None, None]
     return Batch(
@@ -186,6 +218,15 @@ def _batch(baseline: Baseline, days: float) -> Batch:
         target_mask=mask,
         interval_days=torch.tensor([float(days)]),
         log_growth=torch.zeros(1),
+        prior=None if prior is None else _prior(prior),
+    )
+
+
+def _prior(scan: PriorScan) -> Prior:
+    return Prior(
+        image=torch.from_numpy(scan.image.copy())[None, None],
+        mask=torch.from_numpy(scan.mask.astype(np.float32))[None, None],
+        days_before=torch.tensor([float(scan.days_before)]),
     )
 
 
