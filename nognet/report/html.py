@@ -17,6 +17,7 @@ from nognet.report.cases import Case
 from nognet.report.comparison import ALL_SITES, compare_sites, is_alone
 from nognet.report.drawn import DrawnCase, draw_cases, read_drawn, write_drawn
 from nognet.report.figures import curves_svg, results_svg
+from nognet.report.intervals import interval_sentences
 from nognet.report.metrics_file import RunMetrics, read_metrics
 from nognet.report.numbers import compact, number, seconds_text, signed
 from nognet.report.page import (
@@ -101,6 +102,7 @@ def _content(metrics: RunMetrics, cases: Sequence[DrawnCase]) -> dict[str, Any]:
         "absence": absence_sentence(metrics),
         "caution": caution_sentence(comparisons),
         "comparisons": comparisons,
+        "interval_sentences": interval_sentences(metrics),
         "verdict_words": verdict_words,
         "all_sites": ALL_SITES,
         "results": metrics_table(metrics),

@@ -13,6 +13,7 @@ from nognet.metrics.definitions import (
     STRATUM_TEXTS,
 )
 from nognet.report.comparison import MODEL, ResultRow, compare_sites, mean_of, result_rows
+from nognet.report.intervals import interval_sentences
 from nognet.report.metrics_file import RunMetrics
 from nognet.report.numbers import count, number, signed
 from nognet.report.summary import absence_sentence, caution_sentence, result_sentence
@@ -152,6 +153,10 @@ def _lines_below(metrics: RunMetrics) -> Iterator[str]:
         yield from cohort
     strata = "; ".join(f"{name}: {STRATUM_TEXTS[name]}" for name in STRATA)
     yield f"  ({strata})"
+    intervals = interval_sentences(metrics)
+    if intervals:
+        yield "Intervals:"
+        yield from (f"  {sentence}" for sentence in intervals)
     caution = caution_sentence(compare_sites(metrics))
     yield from (line for line in (absence_sentence(metrics), caution) if line)
     yield "Definitions:"
