@@ -12,6 +12,7 @@ from nognet.network.encoder import Features
 from nognet.network.layers import DAYS_PER_YEAR, dilate, time_factor
 from nognet.network.nodule import DESCRIPTOR_COUNT, nodule_descriptors
 
+_HIDDEN = 128
 _TYPICAL_SPREAD = 0.3
 _SHORTEST_PRIOR_DAYS = 30.0
 
@@ -20,9 +21,10 @@ class GrowthHead(nn.Module):
     """Growth rate (log volume ratio a year) from the nodule's shape and from learned features.
 
     The shape leads: with few pairs it is learned at once, while features of the encoder, which
-    start with a small share, take longer. Where the network takes a scan before the baseline, the
-    growth between the two is one more descriptor. Always float32: descriptors hold differences of
-    large numbers.
+    start with a small share, take longer. Two numbers come out: how fast the nodule would change,
+    and whether it changes at all; their product is the rate (docs/decisions/0009). Where the
+    network takes a scan before the baseline, the growth between the two is one more descriptor.
+    Always float32: descriptors hold differences of large numbers.
     """
 
     feature_share = 0.25
@@ -33,9 +35,10 @@ class GrowthHead(nn.Module):
         self.bound = config.max_log_growth_per_year
         descriptors = DESCRIPTOR_COUNT + (2 if config.prior_scan else 0)
         self.features = nn.Linear((2 + 4) * config.width, 16)
-        self.inner = nn.Linear(16 + descriptors, 64)
-        self.outer = nn.Linear(64, 1)
-        self.spread = nn.Linear(64, 1)
+        self.inner = nn.Linear(16 + descriptors, _HIDDEN)
+        self.middle = nn.Linear(_HIDDEN, _HIDDEN)
+        self.outer = nn.Linear(_HIDDEN, 2)
+        self.spread = nn.Linear(_HIDDEN, 1)
 
     def forward(
         self,
@@ -56,7 +59,9 @@ class GrowthHead(nn.Module):
                 described.append(past_growth(mask, prior, self.bound))
             learned = self.feature_share * F.silu(self.features(self._pooled(features, mask)))
             hidden = F.silu(self.inner(torch.cat([*described, learned], dim=1)))
-            rate = self.bound * torch.tanh(self.gain * self.outer(hidden)[:, 0] / self.bound)
+            hidden = F.silu(self.middle(hidden))
+            speed, moves = (self.gain * self.outer(hidden)).unbind(1)
+            rate = self.bound * torch.tanh(speed / self.bound) * torch.sigmoid(moves)
             spread = self.spread(hidden.detach())[:, 0].clamp(-3.0, 3.0).exp()
             years = interval_days / DAYS_PER_YEAR
             return rate * years, _TYPICAL_SPREAD * spread * time_factor(interval_days)

@@ -152,6 +152,18 @@ def test_the_growth_rate_keeps_its_bound() -> None:
     assert found.log_growth.item() == pytest.approx(1.5)
 
 
+def test_a_nodule_that_does_not_change_rests_however_fast_it_would() -> None:
+    network = build_network(NetworkConfig(width=4), torch.Generator().manual_seed(1))
+    image, mask = _inputs(1)
+    rates = []
+    for moves in (-20.0, 0.0, 20.0):
+        network.growth.outer.bias.data = torch.tensor([0.5, moves])
+        rates.append(network(image, mask, torch.tensor([365.25])).log_growth.item())
+    assert rates[0] == pytest.approx(0.0, abs=1e-6)
+    assert rates[1] == pytest.approx(rates[2] / 2)
+    assert rates[2] == pytest.approx(3.0 * math.tanh(3.0 * 0.5 / 3.0))
+
+
 def test_inputs_are_left_unchanged() -> None:
     network = _trained(CONFIGS[0])
     image, mask = _inputs()
