@@ -284,6 +284,16 @@ def test_changed_settings_have_the_pairs_prepared_anew(prepared: SiteConfig) -> 
     assert prepared_or_prepare(other).roi.size_vox == 48
 
 
+def test_pairs_of_an_older_preparation_are_prepared_anew_and_not_mixed(
+    prepared: SiteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {record.file for record in open_store(prepared.cache).index.records}
+    monkeypatch.setattr("nognet.data.pairs.task.PREPARATION_VERSION", "another")
+    after = {record.file for record in prepared_or_prepare(prepared).index.records}
+    assert len(after) == len(before) == len(PATIENTS)
+    assert not after & before
+
+
 def test_workers_are_no_setting_of_the_pairs(
     prepared: SiteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
