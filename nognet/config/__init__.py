@@ -1,6 +1,7 @@
 """Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
 
 from nognet.config.base import PrivacyConfig, RoiConfig
+from nognet.config.federation import FederationConfig
 from nognet.config.learning import (
     LossConfig,
     MetricName,
@@ -19,7 +20,6 @@ from nognet.config.site import (
 from nognet.config.study import (
     FedAdamConfig,
     FedAvgConfig,
-    FederationConfig,
     FedProxConfig,
     SelectionConfig,
     ServerConfig,

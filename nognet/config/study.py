@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from nognet.config.base import (
     Address,
@@ -15,6 +15,7 @@ from nognet.config.base import (
     RoiConfig,
     resolve_paths,
 )
+from nognet.config.federation import FederationConfig
 from nognet.config.learning import (
     LossConfig,
     MetricName,
@@ -60,31 +61,6 @@ class SelectionConfig(ConfigModel):
 
     metric: MetricName = "dsc"
     """Averaged over sites, weighted by their validation pairs."""
-
-
-class FederationConfig(ConfigModel):
-    """Who takes part and how long is waited."""
-
-    minimum_sites: int = Field(default=2, ge=1)
-    """A round counts when at least so many sites gave a usable reply."""
-    expected_sites: int | None = Field(default=None, ge=1)
-    """Wait for so many sites before the first round; by default `minimum_sites`."""
-    join_timeout_s: float = Field(default=600.0, gt=0)
-    round_timeout_s: float = Field(default=43_200.0, gt=0)
-
-    @model_validator(mode="after")
-    def _expected_covers_minimum(self) -> FederationConfig:
-        if self.expected_sites is not None and self.expected_sites < self.minimum_sites:
-            raise ValueError(
-                f"expected_sites ({self.expected_sites}) can't be below minimum_sites "
-                f"({self.minimum_sites})"
-            )
-        return self
-
-    @property
-    def sites_awaited(self) -> int:
-        """How many sites to wait for before the first round."""
-        return self.expected_sites or self.minimum_sites
 
 
 class ServerConfig(ConfigModel):
