@@ -60,8 +60,9 @@ def set_up_logging(log_format: LogFormat = LogFormat.text, level: int = logging.
 
 
 def say(message: str) -> None:
-    """Print a line for people to stderr."""
-    typer.echo(message, err=True)
+    """Print a line for people to stderr, above a bar that is drawn there."""
+    sys.stderr.write(f"{message}\n")  # not typer.echo: it finds the stream below a bar's own
+    sys.stderr.flush()
 
 
 def emit(text: str) -> None:

@@ -18,6 +18,7 @@ from nognet.fit.evaluate import evaluate_split
 from nognet.fit.train import RoundOutcome, train_round
 from nognet.fit.weights import Weights, weight_spec
 from nognet.metrics.statistics import SiteStatistics
+from nognet.progress import STEP_DONE, STEPS_LOGGER, Clock, Pace, StepDone
 from nognet.types import Split
 from nognet.wire.contract import (
     PROTOCOL_VERSION,
@@ -38,6 +39,7 @@ from nognet.wire.records import (
 from nognet_client.reply_cache import ReplyCache, task_digest
 
 _log = logging.getLogger("nognet.client")
+_steps_log = logging.getLogger(STEPS_LOGGER)
 _STATUS_EVERY_S = 15.0
 Progress = Callable[[int, int, float], None]
 
@@ -130,7 +132,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         site.prepared,
         unpack(task.weights, spec),
         round_number=task.round_number,
-        progress=_progress(f"{name}: round {task.round_number}"),
+        progress=_progress(name, task.round_number, study.rounds),
     )
     reply = TrainReply(
         site=name,
@@ -195,17 +197,22 @@ def _agreed_study(task: TrainTask | EvaluateTask, site: Site) -> StudyConfig:
     return study
 
 
-def _progress(label: str) -> Progress:
-    """Log a line a quarter of a minute: step, loss, how long yet."""
-    started = told = time.monotonic()
+def _progress(
+    site: str, round_number: int, rounds: int, *, clock: Clock = time.monotonic
+) -> Progress:
+    """Log a line a quarter of a minute: step, loss, how long yet; and each step for a bar."""
+    told, pace = clock(), Pace(1, clock)
 
     def tell(step: int, steps: int, loss: float) -> None:
         nonlocal told
-        now = time.monotonic()
-        if now - told < _STATUS_EVERY_S or step == steps:
+        done = StepDone(site, round_number, rounds, step, steps, loss)
+        mark = {STEP_DONE: done}
+        _steps_log.debug("%s: round %d, %s", site, round_number, done.words, extra=mark)
+        left_s = pace.left_s(step / steps)
+        if clock() - told < _STATUS_EVERY_S or step == steps:
             return
-        told = now
-        left_s = (now - started) / step * (steps - step)
-        _log.info("%s, step %d of %d, loss %.4f; %.0f s left", label, step, steps, loss, left_s)
+        told = clock()
+        line = "%s: round %d, %s; %.0f s left"
+        _log.info(line, site, round_number, done.words, left_s, extra=mark)
 
     return tell

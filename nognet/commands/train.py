@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nognet.console import emit, say
+from nognet.progress import Clock, Pace, StepDone
 
 if TYPE_CHECKING:
     from nognet.commands.train_record import LocalRun
@@ -95,39 +96,52 @@ def _train(out: Path, study: StudyConfig, site: SiteConfig, prepared: PreparedSi
 class _Recorder:
     """Trains round by round, tells how it goes, and keeps every finished round on disk."""
 
-    def __init__(self, out: Path, run: LocalRun, started: float) -> None:
-        self.out, self.run, self.started = out, run, started
-        self.told = started
+    def __init__(
+        self,
+        out: Path,
+        run: LocalRun,
+        started: float,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.out, self.run, self.started, self.clock = out, run, started, clock
+        self.told, self.pace = started, Pace(run.study.rounds, clock)
 
     def train(self) -> BestRound:
-        """Train all rounds; give the best."""
-        from nognet.commands.train_record import save_round
-        from nognet.fit.alone import train_alone
+        """Train all rounds, beside a bar where there is a terminal; give the best."""
+        from nognet.training_bar import training_bar
 
-        run = self.run
-        rounds = train_alone(run.study, run.site, run.prepared, progress=self._tell_step)
-        best: BestRound | None = None
-        for done in rounds:
-            self.run = self.run.with_round(done)
-            save_round(self.out, self.run, done, time.monotonic() - self.started)
-            self._tell_round(done)
-            best = done.best
+        with training_bar([self.run.site.name], self.pace) as bar:
+            best = self._train(self._tell_step if bar is None else bar.tell)
         if best is None:
             raise RuntimeError("a study has at least one round")
         return best
 
-    def _tell_step(self, number: int, step: int, steps: int, loss: float) -> None:
-        if time.monotonic() - self.told < TELL_EVERY_S:
+    def _train(self, told: Callable[[StepDone], None]) -> BestRound | None:
+        from nognet.commands.train_record import save_round
+        from nognet.fit.alone import train_alone
+
+        run = self.run
+
+        def step_done(number: int, step: int, steps: int, loss: float) -> None:
+            told(StepDone(run.site.name, number, run.study.rounds, step, steps, loss))
+
+        best: BestRound | None = None
+        for done in train_alone(run.study, run.site, run.prepared, progress=step_done):
+            self.run = self.run.with_round(done)
+            save_round(self.out, self.run, done, self.clock() - self.started)
+            self._tell_round(done)
+            best = done.best
+        return best
+
+    def _tell_step(self, done: StepDone) -> None:
+        left = self._time_left(done.round_number - 1 + done.step / done.steps)
+        if self.clock() - self.told < TELL_EVERY_S:
             return
-        self.told = time.monotonic()
-        rounds = self.run.study.rounds
-        share = (number - 1 + step / steps) / rounds
-        shown = "" if math.isnan(loss) else f", loss {loss:.4f}"
-        left = self._time_left(share)
-        say(f"round {number} of {rounds}, step {step} of {steps}{shown}; {left}")
+        self.told = self.clock()
+        say(f"round {done.round_number} of {done.rounds}, {done.words}; {left}")
 
     def _tell_round(self, done: LocalRound) -> None:
-        self.told = time.monotonic()
+        self.told = self.clock()
         rounds, metric = self.run.study.rounds, self.run.study.selection.metric
         loss = done.outcome.mean_loss
         shown = "" if loss is None else f", mean loss {loss:.4f}"
@@ -147,10 +161,10 @@ class _Recorder:
             return f"stopped early: nothing better than round {done.best.number} in {since} more"
         if done.number >= study.rounds:
             return "the last round"
-        return self._time_left(done.number / study.rounds)
+        return self._time_left(done.number)
 
-    def _time_left(self, share_done: float) -> str:
-        left_s = (time.monotonic() - self.started) * (1 / share_done - 1)
+    def _time_left(self, rounds_done: float) -> str:
+        left_s = self.pace.left_s(rounds_done)
         return (
             f"about {left_s / 60:.0f} min left" if left_s >= 120 else f"about {left_s:.0f} s left"
         )

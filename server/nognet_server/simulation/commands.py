@@ -53,6 +53,7 @@ def sim(  # noqa: PLR0913, PLR0917  each option is an argument
         workers=workers,
         as_json=as_json,
         verbose=verbose,
+        bar=log_format is LogFormat.text and not verbose,  # Flower's log would run into it
     )
     plan = plan_of(request)
     from nognet_server.simulation.session import run_session

@@ -13,7 +13,7 @@ from nognet_server.run_folder import RunFolder, existing_run_folder
 
 @dataclass(frozen=True)
 class Request:
-    """The command line."""
+    """The command line; `bar` says whether one may be drawn where there is a terminal."""
 
     study: Path | None
     sites: tuple[Path, ...]
@@ -21,6 +21,7 @@ class Request:
     workers: int | None = None
     as_json: bool = False
     verbose: bool = False
+    bar: bool = False
 
 
 @dataclass(frozen=True)

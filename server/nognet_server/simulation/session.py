@@ -31,6 +31,7 @@ from nognet_server.simulation.engine import (
     simulate,
 )
 from nognet_server.simulation.request import Plan, Request
+from nognet_server.simulation.steps_shown import steps_shown
 
 _log = logging.getLogger("nognet.simulation")
 _POLL_S = 0.05
@@ -102,7 +103,10 @@ def _simulate(
     sites = [SimulatedSite(config.name, path, config.threads) for path, config in configs]
     workers = request.workers or default_workers(len(sites))
     _log.info("run folder %s; %d sites, %d at once", settings.run_folder, len(sites), workers)
-    simulate(app, load_client_app(), sites, settings, workers=workers)
+    names = [site.name for site in sites]
+    shown = steps_shown(names, settings.study.rounds) if request.bar else contextlib.nullcontext()
+    with shown:
+        simulate(app, load_client_app(), sites, settings, workers=workers)
 
 
 def _report(folder: RunFolder, sites: Sequence[tuple[Path, SiteConfig]], *, as_json: bool) -> None:
