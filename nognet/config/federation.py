@@ -23,7 +23,7 @@ class FederationConfig(ConfigModel):
     join_timeout_s: Seconds = 600.0
     round_timeout_s: Seconds = 43_200.0
     """A site that takes longer to train, or to evaluate, is not waited for."""
-    site_timeouts_s: dict[Name, Seconds] = {}
+    site_timeouts_s: dict[Name, Seconds] = Field(default_factory=dict)
     """Other limits for single sites, by name."""
     straggler_factor: float | None = Field(default=None, gt=1)
     """Once half of the sites have answered, the others have so many times the median site's time.

@@ -86,6 +86,8 @@ class TrainFigures(_Part):
     delta: float | None = None
     bytes_down: int | None = Field(default=None, ge=0)
     bytes_up: int | None = Field(default=None, ge=0)
+    update_norm: float | None = Field(default=None, ge=0)
+    """Euclidean length of the site's update."""
 
 
 class SiteRound(_Part):
@@ -153,6 +155,8 @@ class RunMetrics(_Part):
     sites: dict[str, SiteEntry] = {}
     refused: dict[str, str] = {}
     """Sites that asked to join and are not used, and why."""
+    barred: dict[str, str] = {}
+    """Sites that are asked no more: ``quarantined`` or ``withdrawn``."""
     rounds: tuple[RoundEntry, ...] = ()
     final: FinalEntry | None = None
 

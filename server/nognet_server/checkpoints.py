@@ -25,7 +25,7 @@ from nognet.wire.flat import checked_flat
 from nognet_server.run_folder import RunFolder
 from nognet_server.state import Best, ServerState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KEY = "nognet-checkpoint"
 _WEIGHTS = "weights"
 _STRATEGY = "strategy."
@@ -61,6 +61,8 @@ def save_checkpoint(folder: RunFolder, identity: RunIdentity, state: ServerState
         "round": state.round_number,
         "best": asdict(state.best) if state.best else None,
         "entry": state.history[-1] if state.history else None,
+        "strikes": dict(state.strikes),
+        "withdrawn": list(state.withdrawn),
     }
     arrays: dict[str, NDArray[np.float32]] = {_WEIGHTS: state.weights}
     arrays |= {f"{_STRATEGY}{name}": array for name, array in state.strategy.items()}
@@ -110,12 +112,15 @@ def load_checkpoint(folder: RunFolder, round_number: int, *, length: int) -> Ser
         best = Best(**header["best"]) if header["best"] else None
         number = int(header["round"])
         weights = arrays[_WEIGHTS]
-    except (KeyError, TypeError, ValueError) as err:
+        strikes = {str(site): int(count) for site, count in header["strikes"].items()}
+        withdrawn = tuple(str(site) for site in header["withdrawn"])
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
         raise _damaged(path, f"{type(err).__name__} in its metadata") from err
     kept = {name.removeprefix(_STRATEGY): a for name, a in arrays.items() if name != _WEIGHTS}
     for name, array in ((_WEIGHTS, weights), *kept.items()):
         checked_flat(array, length, what=f"{path}, array '{name}'")
-    return ServerState(number, weights, kept, best, _history(folder, number))
+    history = _history(folder, number)
+    return ServerState(number, weights, kept, best, history, strikes, withdrawn)
 
 
 def load_weights(folder: RunFolder, round_number: int, *, length: int) -> NDArray[np.float32]:

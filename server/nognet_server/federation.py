@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, MessageType
 from flwr.serverapp import Grid
 
 import nognet
-from nognet.errors import FederationError
 from nognet.fit.model_file import save_model
 from nognet.report.metrics_file import RunStatus, write_metrics
-from nognet.types import Split
 from nognet.wire.flat import FlatWeights, flat_length, unpack
-from nognet.wire.records import EvaluateTask, TrainTask
+from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.checkpoints import load_weights, save_checkpoint
-from nognet_server.flower_adapter import Chosen
-from nognet_server.grid import Delivery, Envelope, exchange
 from nognet_server.joining import Member, Wanted, admit, present, wait_for_sites
 from nognet_server.metrics_document import Final, RunValues, metrics_document
 from nognet_server.opening import Run, open_run, state_seconds
 from nognet_server.round_loop import (
-    Evaluation,
     RoundReport,
-    Training,
     after_training,
-    check_evaluation,
-    check_training,
+    barred_sites,
+    check_enough,
     finish_round,
 )
 from nognet_server.run_config import RunSettings
-from nognet_server.strategies import build_strategy
+from nognet_server.state import ServerState
 
 _log = logging.getLogger("nognet.server")
 _REJOIN_WITHIN_S = 60.0
@@ -64,6 +57,7 @@ class _Session:
     def __init__(self, run: Run, values: RunValues) -> None:
         self.run = run
         self.values = values
+        self._late: Late = {}
         self._earlier_rounds = values.state.round_number
         self._earlier_seconds = state_seconds(values.state)
 
@@ -91,8 +85,10 @@ class _Session:
     def join(self) -> None:
         """Wait for the sites that the study wants before its first round."""
         settings, limits = self.run.settings, self.run.study.federation
+        self._keep(self.values.state)
+        gone = len(self.values.roster.barred)
         wanted = Wanted(
-            sites=settings.closed_roster or limits.sites_awaited,
+            sites=settings.closed_roster or max(limits.minimum_sites, limits.sites_awaited - gone),
             minimum=limits.minimum_sites,
             timeout_s=limits.join_timeout_s,
             closed_roster=settings.closed_roster,
@@ -102,25 +98,34 @@ class _Session:
 
     def play_round(self) -> None:
         """Train, aggregate, evaluate, keep."""
-        run, started = self.run, time.monotonic()
-        number = self.values.state.round_number + 1
+        run, state, started = self.run, self.values.state, time.monotonic()
+        number = state.round_number + 1
         here = self._sites_here()
-        training = self._train(here, number)
-        self._check_enough([reply.site for reply in training.replies], training.left_out, number)
-        state = after_training(run.study, self.values.state, training.replies)
-        evaluation = self._evaluate(here, state.weights, split="validation", number=number)
-        absent = {site: "offline" for site in self.values.roster.members if site not in here}
+        absent = [site for site in self.values.roster.asked if site not in here]
+        trained = ask_to_train(run, state, here, self._late, absent)
+        self._late = trained.late
+        check_enough(
+            run.study,
+            trained.training,
+            asked=trained.asked,
+            round_number=number,
+            folder=run.folder.path,
+        )
+        state = after_training(run.study, state, trained.training.replies)
+        evaluation = ask_to_evaluate(
+            run, here, state.weights, split="validation", round_number=number, late=self._late
+        )
         state, report = finish_round(
             run.study,
             state,
-            training=replace(training, left_out={**training.left_out, **absent}),
+            training=trained.training,
             evaluation=evaluation,
             seconds=time.monotonic() - started,
         )
         save_checkpoint(run.folder, run.identity, state)
         if report.is_best:
             self._save_model(state.weights, report.round_number, report.value)
-        self.values = replace(self.values, state=state)
+        self._keep(state)
         self.write("running")
         self._tell(report)
 
@@ -135,7 +140,8 @@ class _Session:
                 self.run.study.selection.metric,
             )
         _log.info("final test of round %d's weights", number)
-        test = self._evaluate(self._sites_here(), weights, split="test", number=number)
+        here = self._sites_here()
+        test = ask_to_evaluate(self.run, here, weights, split="test", round_number=number)
         self.values = replace(self.values, final=Final(number, test))
         self._save_model(weights, number, best.value if best else None)
 
@@ -157,85 +163,10 @@ class _Session:
             self._wait(Wanted(minimum, minimum, limits.join_timeout_s, run.settings.closed_roster))
         return present(run.grid, self.values.roster)
 
-    def _train(self, here: Mapping[str, Member], number: int) -> Training:
-        """Let the strategy configure the round, send, wait, check."""
-        run, state = self.run, self.values.state
-        task = TrainTask(
-            round_number=number,
-            study_json=run.identity.study_json,
-            contract_hash=run.identity.contract_hash,
-            run_token=run.identity.run_token,
-            weights=state.weights,
-        )
-        arrays, config = task.to_records()
-        strategy = build_strategy(run.study, state.strategy)
-        names = {member.node_id: name for name, member in here.items()}
-        messages = strategy.configure_train(number, arrays, _config(config), Chosen(names))
-        envelopes = [Envelope(names[m.metadata.dst_node_id], m) for m in messages]
-        _log.info("round %d of %d: training at %s", number, run.study.rounds, ", ".join(here))
-        deliveries = self._exchange(envelopes, f"round {number}", "train")
-        return check_training(deliveries, length=flat_length(run.spec), round_number=number)
-
-    def _evaluate(
-        self, here: Mapping[str, Member], weights: FlatWeights, *, split: Split, number: int
-    ) -> Evaluation:
-        """Evaluate global weights at every site that is here.
-
-        Raises:
-            FederationError: no site gave usable statistics.
-        """
-        run = self.run
-        content = EvaluateTask(
-            round_number=number,
-            split=split,
-            study_json=run.identity.study_json,
-            contract_hash=run.identity.contract_hash,
-            run_token=run.identity.run_token,
-            weights=weights,
-        ).to_content()
-        envelopes = [
-            Envelope(name, Message(content, member.node_id, MessageType.EVALUATE))
-            for name, member in here.items()
-        ]
-        deliveries = self._exchange(envelopes, f"round {number}", f"evaluate on {split}")
-        evaluation = check_evaluation(deliveries, split=split, round_number=number)
-        if not evaluation.statistics:
-            raise FederationError(
-                f"round {number}: no site gave usable {split} figures "
-                f"({_reasons(evaluation.left_out)}); the run goes on with --resume "
-                f"{run.folder.path}",
-                code="no-usable-reply",
-            )
-        return evaluation
-
-    def _exchange(self, envelopes: Sequence[Envelope], label: str, what: str) -> list[Delivery]:
-        def told(delivery: Delivery, awaited: Sequence[str]) -> None:
-            rest = f"; waiting for {', '.join(awaited)}" if awaited else ""
-            done = delivery.reason or "done"
-            _log.info(
-                "%s, %s: %s %s after %.1f s%s",
-                label,
-                what,
-                delivery.site,
-                done,
-                delivery.seconds,
-                rest,
-            )
-
-        return exchange(self.run.grid, envelopes, self.run.patience, what=what, on_delivery=told)
-
-    def _check_enough(
-        self, usable: Sequence[str], left_out: Mapping[str, str], number: int
-    ) -> None:
-        minimum = self.run.study.federation.minimum_sites
-        if len(usable) >= minimum:
-            return
-        raise FederationError(
-            f"round {number}: {len(usable)} usable replies, federation.minimum_sites is {minimum}; "
-            f"left out: {_reasons(left_out)}. The state after round {number - 1} is kept; mend the "
-            f"sites and resume with --resume {self.run.folder.path}",
-            code="too-few-replies",
-        )
+    def _keep(self, state: ServerState) -> None:
+        """Take the state on, and ask no more whom it bars."""
+        roster = replace(self.values.roster, barred=barred_sites(self.run.study, state))
+        self.values = replace(self.values, state=state, roster=roster)
 
     def _save_model(self, weights: FlatWeights, number: int, value: float | None) -> None:
         run = self.run
@@ -272,15 +203,6 @@ class _Session:
             report.seconds,
             _time_left(left_s) if report.round_number < study.rounds else "the last round",
         )
-
-
-def _config(config: ConfigRecord) -> ConfigRecord:
-    """Copy a config: strategies write into the one they are given."""
-    return ConfigRecord(dict(config.items()))
-
-
-def _reasons(left_out: Mapping[str, str]) -> str:
-    return ", ".join(f"{site} ({reason})" for site, reason in sorted(left_out.items())) or "nobody"
 
 
 def _time_left(left_s: float) -> str:

@@ -3,23 +3,34 @@
 Around Flower's grid: short polls; a site whose SuperNode restarted gets its message again (it died
 with the SuperNode; the site's reply cache keeps it from training twice); replies are told apart by
 the message they answer (an error made by the SuperLink carries its own node id, not the site's); a
-site that stays offline, or passes the deadline, is given up by name and reason.
+site that stays offline, passes its deadline or falls far behind the others is given up by name and
+reason. What a site that is still at work would have answered can be waited for in a later exchange.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from statistics import median
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from nognet.wire.records import content_bytes
 from nognet_server.flower_adapter import error_name, is_lost
+from nognet_server.messages import (
+    STILL_AT_WORK,
+    Delivery,
+    Envelope,
+    Exchange,
+    Patience,
+    Pending,
+)
 
 _log = logging.getLogger("nognet.server.grid")
 _PUBLIC_CODE = re.compile(r"[A-Za-z]{1,64}:[a-z0-9-]{1,64}")
@@ -27,58 +38,6 @@ _STATUS_EVERY_S = 60.0
 _MINIMUM_TTL_S = 43_200.0
 _MAX_SENDINGS = 20
 _LOST = "(message lost)"
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """A message to a site."""
-
-    site: str
-    message: Message
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What came of a message: its reply's content, or the reason why there is none.
-
-    Attributes:
-        site: The site's name.
-        content: The reply's content, unchecked; None if there is none.
-        reason: None, or a short code: ``timeout``, ``offline``, ``not-sent``, or the site's own
-            ``Class:code``.
-        seconds: From sending to the reply.
-        bytes_down: Payload to the site, all sendings together.
-        bytes_up: Payload of the reply.
-    """
-
-    site: str
-    content: RecordDict | None
-    reason: str | None
-    seconds: float
-    bytes_down: int
-    bytes_up: int = 0
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long is waited, in seconds."""
-
-    deadline_s: float
-    lost_after_s: float = 120.0
-    poll_s: float = 0.2
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A message that is under way."""
-
-    site: str
-    message: Message
-    message_ids: tuple[str, ...]
-    activated_at: str
-    started: float
-    last_seen: float
-    bytes_down: int
 
 
 def online_nodes(grid: Grid) -> dict[int, NodeInfo]:
@@ -91,36 +50,38 @@ def exchange(
     envelopes: Sequence[Envelope],
     patience: Patience,
     *,
+    carried: Sequence[Pending] = (),
     what: str = "answer",
     on_delivery: Callable[[Delivery, Sequence[str]], None] | None = None,
-) -> list[Delivery]:
+) -> Exchange:
     """Send all messages and wait until each has a reply or is given up.
 
     Args:
         grid: Flower's grid.
         envelopes: At most one message a site.
-        patience: Deadline, how long an offline site is waited for, and the pause between polls.
+        patience: Deadlines, how long an offline site is waited for, and the pause between polls.
+        carried: Messages of an earlier exchange whose replies are still awaited; their clocks start
+            anew. None to a site that has an envelope.
         what: What the sites are doing, for the status lines.
         on_delivery: Called with each delivery and the names of the sites still awaited.
-
-    Returns:
-        One delivery an envelope, sorted by site name.
     """
     started = time.monotonic()
     nodes = online_nodes(grid)
-    pending: dict[str, _Pending] = {}
+    sent = [_send(grid, envelope, nodes, patience) for envelope in envelopes]
+    again = [replace(item, started=started, last_seen=started, bytes_down=0) for item in carried]
+    pending = {item.site: item for item in (*sent, *again)}
     done: dict[str, Delivery] = {}
-    for envelope in envelopes:
-        sent = _send(grid, envelope, nodes, patience)
-        pending[sent.site] = sent
+    unanswered: dict[str, Pending] = {}
     told = started
     while pending:
-        arrived, lost = _arrivals(grid, pending, patience)
+        arrived, lost = _arrivals(grid, pending, patience, tuple(done.values()))
         for site in lost:  # Flower lost the message, not the site its work: it is sent again
             pending[site] = replace(pending[site], activated_at=_LOST)
         for delivery in arrived:
-            del pending[delivery.site]
+            item = pending.pop(delivery.site)
             done[delivery.site] = delivery
+            if delivery.reason in STILL_AT_WORK:
+                unanswered[delivery.site] = item
             if on_delivery is not None:
                 on_delivery(delivery, sorted(pending))
         if not pending:
@@ -130,16 +91,19 @@ def exchange(
             _log.info("waiting for %s to %s: %.0f s", ", ".join(pending), what, told - started)
         time.sleep(patience.poll_s)
         pending = _refreshed(grid, pending, patience)
-    return [done[site] for site in sorted(done)]
+    return Exchange(
+        tuple(done[site] for site in sorted(done)),
+        tuple(unanswered[site] for site in sorted(unanswered)),
+    )
 
 
 def _send(
     grid: Grid, envelope: Envelope, nodes: Mapping[int, NodeInfo], patience: Patience
-) -> _Pending:
+) -> Pending:
     now = time.monotonic()
     node = nodes.get(envelope.message.metadata.dst_node_id)
     message_id = _push(grid, envelope.message, patience)
-    return _Pending(
+    return Pending(
         site=envelope.site,
         message=envelope.message,
         message_ids=(message_id,) if message_id else (),
@@ -152,13 +116,13 @@ def _send(
 
 def _push(grid: Grid, message: Message, patience: Patience) -> str | None:
     """Send a message that lives a little longer than the deadline; None if it was not taken."""
-    message.metadata.ttl = max(_MINIMUM_TTL_S, patience.deadline_s + patience.lost_after_s)
+    message.metadata.ttl = max(_MINIMUM_TTL_S, patience.longest_s + patience.lost_after_s)
     ids = [message_id for message_id in grid.push_messages([message]) if message_id]
     return ids[0] if ids else None
 
 
 def _arrivals(
-    grid: Grid, pending: Mapping[str, _Pending], patience: Patience
+    grid: Grid, pending: Mapping[str, Pending], patience: Patience, done: Sequence[Delivery]
 ) -> tuple[list[Delivery], set[str]]:
     """Collect what is decided now (replies, sites to give up), and whose message was lost."""
     now = time.monotonic()
@@ -184,27 +148,39 @@ def _arrivals(
             else:
                 reason = _public_reason(reply.error)
                 decided[item.site] = _nothing(item, reason, now)
+    behind_s = _straggler_limit([*done, *decided.values()], len(pending) + len(done), patience)
     for site, item in pending.items():
-        given_up = _given_up(item, now, patience)
+        given_up = _given_up(item, now, patience, behind_s)
         if site not in decided and given_up is not None:
             decided[site] = _nothing(item, given_up, now)
     return [decided[site] for site in sorted(decided)], lost - set(decided)
 
 
-def _given_up(item: _Pending, now: float, patience: Patience) -> str | None:
+def _given_up(item: Pending, now: float, patience: Patience, behind_s: float) -> str | None:
+    waited_s = now - item.started
     if not item.message_ids:
         return "not-sent"
-    if now - item.started > patience.deadline_s:
+    if waited_s > patience.site_deadlines_s.get(item.site, patience.deadline_s):
         return "timeout"
-    return "offline" if now - item.last_seen > patience.lost_after_s else None
+    if now - item.last_seen > patience.lost_after_s:
+        return "offline"
+    return "straggler" if waited_s > behind_s else None
 
 
-def _delivered(item: _Pending, reply: Message, now: float) -> Delivery:
+def _straggler_limit(done: Sequence[Delivery], asked: int, patience: Patience) -> float:
+    """Seconds after which a site is a straggler; infinity until half of the sites have answered."""
+    answered = [delivery.seconds for delivery in done if delivery.content is not None]
+    if patience.straggler_factor is None or not answered or 2 * len(answered) < asked:
+        return math.inf
+    return max(patience.straggler_grace_s, patience.straggler_factor * median(answered))
+
+
+def _delivered(item: Pending, reply: Message, now: float) -> Delivery:
     size = content_bytes(reply.content)
     return Delivery(item.site, reply.content, None, now - item.started, item.bytes_down, size)
 
 
-def _nothing(item: _Pending, reason: str, now: float) -> Delivery:
+def _nothing(item: Pending, reason: str, now: float) -> Delivery:
     return Delivery(item.site, None, reason, now - item.started, item.bytes_down)
 
 
@@ -215,8 +191,8 @@ def _public_reason(error: Error) -> str:
 
 
 def _refreshed(
-    grid: Grid, pending: Mapping[str, _Pending], patience: Patience
-) -> dict[str, _Pending]:
+    grid: Grid, pending: Mapping[str, Pending], patience: Patience
+) -> dict[str, Pending]:
     """Note who is online, and send again to those whose SuperNode restarted."""
     now = time.monotonic()
     nodes = online_nodes(grid)
@@ -226,8 +202,8 @@ def _refreshed(
 
 
 def _refreshed_one(
-    grid: Grid, item: _Pending, nodes: Mapping[int, NodeInfo], now: float, patience: Patience
-) -> _Pending:
+    grid: Grid, item: Pending, nodes: Mapping[int, NodeInfo], now: float, patience: Patience
+) -> Pending:
     node = nodes.get(item.message.metadata.dst_node_id)
     if node is None:
         return item

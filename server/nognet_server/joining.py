@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import Message, MessageType
 from flwr.proto.node_pb2 import NodeInfo
@@ -15,7 +15,8 @@ from nognet.errors import FederationError, NognetError, WireError
 from nognet.wire.contract import check_same
 from nognet.wire.fields import Counts
 from nognet.wire.records import JoinReply, JoinTask
-from nognet_server.grid import Delivery, Envelope, Patience, exchange, online_nodes
+from nognet_server.grid import exchange, online_nodes
+from nognet_server.messages import Delivery, Envelope, Patience
 
 _log = logging.getLogger("nognet.server.joining")
 _RETRY_REFUSED_S = 30.0
@@ -44,10 +45,16 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Roster:
-    """Who takes part by name, and who was refused by node id."""
+    """Who takes part by name, who was refused by node id, and who is asked no more and why."""
 
     members: Mapping[str, Member] = field(default_factory=dict)
     refused: Mapping[int, Refusal] = field(default_factory=dict)
+    barred: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Name the members that are asked, sorted."""
+        return tuple(sorted(name for name in self.members if name not in self.barred))
 
     def refusals_text(self) -> str:
         """Say who was refused and why; empty if nobody was."""
@@ -105,11 +112,9 @@ def wait_for_sites(
 
 
 def present(grid: Grid, roster: Roster) -> dict[str, Member]:
-    """Give the members that are online now, sorted by name."""
+    """Give the members that are online now and may be asked, sorted by name."""
     nodes = online_nodes(grid)
-    return {
-        n: roster.members[n] for n in sorted(roster.members) if roster.members[n].node_id in nodes
-    }
+    return {n: roster.members[n] for n in roster.asked if roster.members[n].node_id in nodes}
 
 
 def admit(grid: Grid, task: JoinTask, roster: Roster, patience: Patience, *, retry: bool) -> Roster:
@@ -122,7 +127,7 @@ def admit(grid: Grid, task: JoinTask, roster: Roster, patience: Patience, *, ret
     envelopes = [
         Envelope(str(node_id), Message(content, node_id, MessageType.QUERY)) for node_id in asked
     ]
-    for delivery in exchange(grid, envelopes, patience, what="join"):
+    for delivery in exchange(grid, envelopes, patience, what="join").deliveries:
         roster = _decide(roster, asked[int(delivery.site)], delivery, task)
     return roster
 
@@ -145,7 +150,7 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
     try:
         reply = _checked(delivery, node, task)
         label = reply.site
-        _check_name_is_free(roster, reply.site, int(node.node_id))
+        _check_may_take_part(roster, reply.site, int(node.node_id))
     except NognetError as err:
         return _refuse(roster, node, label, str(err))
     others = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
@@ -159,7 +164,7 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
         reply.site,
         *pairs.values(),
     )
-    return Roster({**others, reply.site: member}, refused)
+    return replace(roster, members={**others, reply.site: member}, refused=refused)
 
 
 def _checked(delivery: Delivery, node: NodeInfo, task: JoinTask) -> JoinReply:
@@ -177,7 +182,9 @@ def _checked(delivery: Delivery, node: NodeInfo, task: JoinTask) -> JoinReply:
     return reply
 
 
-def _check_name_is_free(roster: Roster, name: str, node_id: int) -> None:
+def _check_may_take_part(roster: Roster, name: str, node_id: int) -> None:
+    if name in roster.barred:
+        raise FederationError(f"is {roster.barred[name]} in this run and is asked no more")
     holder = roster.members.get(name)
     if holder is not None and holder.node_id != node_id:
         raise FederationError(
@@ -190,7 +197,7 @@ def _refuse(roster: Roster, node: NodeInfo, label: str, reason: str) -> Roster:
     _log.warning("%s is not used: %s", label, reason)
     refusal = Refusal(label, reason, node.last_activated_at, time.monotonic())
     members = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
-    return Roster(members, {**roster.refused, int(node.node_id): refusal})
+    return replace(roster, members=members, refused={**roster.refused, int(node.node_id): refusal})
 
 
 def _too_few(

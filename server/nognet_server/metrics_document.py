@@ -14,7 +14,8 @@ from nognet.metrics.definitions import definition_texts
 from nognet.report.metrics_file import SCHEMA_VERSION, RunMetrics, RunStatus
 from nognet_server.checkpoints import RunIdentity
 from nognet_server.joining import Roster
-from nognet_server.round_loop import Evaluation
+from nognet_server.replies import Evaluation
+from nognet_server.round_loop import barred_sites
 from nognet_server.state import ServerState
 
 
@@ -60,6 +61,7 @@ def metrics_document(
             for name, member in sorted(values.roster.members.items())
         },
         "refused": {r.label: r.reason for r in values.roster.refused.values()},
+        "barred": barred_sites(study, values.state),
         "rounds": list(values.state.history),
         "final": _final_entry(values.final),
     }

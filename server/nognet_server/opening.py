@@ -23,7 +23,7 @@ from nognet_server.checkpoints import (
     load_identity,
     save_checkpoint,
 )
-from nognet_server.grid import Patience
+from nognet_server.messages import Patience
 from nognet_server.metrics_document import utc_now
 from nognet_server.run_config import RunSettings
 from nognet_server.run_folder import RunFolder
@@ -53,7 +53,14 @@ class Run:
     def patience(self) -> Patience:
         """How long a round's replies are waited for."""
         limits = self.study.federation
-        return Patience(limits.round_timeout_s, self.settings.lost_after_s, self.settings.poll_s)
+        return Patience(
+            limits.round_timeout_s,
+            self.settings.lost_after_s,
+            self.settings.poll_s,
+            limits.site_timeouts_s,
+            limits.straggler_factor,
+            limits.straggler_grace_s,
+        )
 
     @property
     def join_task(self) -> JoinTask:

@@ -1,7 +1,7 @@
 """One round as functions of values: checked replies and a state in, a new state and a report out.
 
-    replies of training   -> check_training   -> after_training (new weights)
-    replies of evaluation -> check_evaluation -> finish_round   (new state, report)
+    replies of training   -> replies.check_training   -> after_training (new weights)
+    replies of evaluation -> replies.check_evaluation -> finish_round   (new state, report)
 
 Nothing here sends, waits or writes. Everything is in order of the sites' names, so that sums don't
 depend on who answered first.
@@ -10,45 +10,29 @@ depend on who answered first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nognet.config import StudyConfig
-from nognet.errors import WireError
+from nognet.errors import FederationError
 from nognet.metrics.definitions import is_better
-from nognet.metrics.statistics import SiteStatistics, merge_all
-from nognet.types import Split
-from nognet.wire.records import EvaluateReply, TrainReply
-from nognet_server.grid import Delivery
+from nognet.wire.records import TrainReply
+from nognet_server.messages import Delivery
+from nognet_server.replies import Evaluation, Training
 from nognet_server.state import Best, ServerState
 from nognet_server.strategies import aggregate, examples_of
 
 _log = logging.getLogger("nognet.server.round")
 Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
 FEDERATED = "federated"
-
-
-@dataclass(frozen=True)
-class Training:
-    """The usable replies of a round's training, sorted by site, and who was left out and why."""
-
-    replies: tuple[TrainReply, ...]
-    left_out: Mapping[str, str]
-    traffic: Mapping[str, Delivery] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The usable statistics of one split by site, and who was left out and why."""
-
-    statistics: Mapping[str, SiteStatistics]
-    seconds: Mapping[str, float]
-    left_out: Mapping[str, str]
-
-    def pooled(self) -> SiteStatistics:
-        """Merge all sites, in order of their names."""
-        return merge_all(self.statistics[site] for site in sorted(self.statistics))
+QUARANTINED = "quarantined"
+WITHDRAWN = "withdrawn"
+_ROUNDS_COMPARED = 5
 
 
 @dataclass(frozen=True)
@@ -73,40 +57,60 @@ class RoundReport:
         }
 
 
-def check_training(deliveries: Iterable[Delivery], *, length: int, round_number: int) -> Training:
-    """Check what sites sent after training; a bad reply is left out by name and reason."""
-    replies: dict[str, TrainReply] = {}
-    left_out: dict[str, str] = {}
-    traffic: dict[str, Delivery] = {}
-    for delivery in sorted(deliveries, key=lambda d: d.site):
-        traffic[delivery.site] = replace(delivery, content=None)
-        try:
-            content = _content_of(delivery)
-            reply = TrainReply.from_content(content, length=length)
-            _check_is_answer(reply, delivery.site, round_number)
-        except WireError as err:
-            left_out[delivery.site] = _left_out(delivery, err, round_number, "training")
-        else:
-            replies[delivery.site] = reply
-    return Training(tuple(replies.values()), left_out, traffic)
+def check_enough(
+    study: StudyConfig, training: Training, *, asked: int, round_number: int, folder: Path
+) -> None:
+    """Hold the usable replies against what the study wants of a round.
+
+    Args:
+        study: `minimum_sites` and `quorum`.
+        training: Of the round.
+        asked: Sites that were asked.
+        round_number: For the message.
+        folder: The run's, for the message.
+
+    Raises:
+        FederationError: they are too few.
+    """
+    limits, usable = study.federation, len(training.replies)
+    needed = max(limits.minimum_sites, math.ceil(limits.quorum * asked - 1e-9))
+    if usable >= needed:
+        return
+    raise FederationError(
+        f"round {round_number}: {usable} usable replies of {asked} sites asked, expected {needed} "
+        f"(federation.minimum_sites is {limits.minimum_sites}, quorum {limits.quorum:g}); left "
+        f"out: {reasons_text(training.left_out)}. The state after round {round_number - 1} is "
+        f"kept; mend the sites and resume with --resume {folder}",
+        code="too-few-replies",
+    )
 
 
-def check_evaluation(
-    deliveries: Iterable[Delivery], *, split: Split, round_number: int
-) -> Evaluation:
-    """Check the statistics that sites sent; bad ones are left out by name and reason."""
-    statistics: dict[str, SiteStatistics] = {}
-    seconds: dict[str, float] = {}
-    left_out: dict[str, str] = {}
-    for delivery in sorted(deliveries, key=lambda d: d.site):
-        try:
-            reply = EvaluateReply.from_content(_content_of(delivery))
-            _check_is_answer(reply, delivery.site, round_number, split)
-            statistics[delivery.site] = SiteStatistics.from_flat(reply.statistics)
-            seconds[delivery.site] = reply.seconds
-        except WireError as err:
-            left_out[delivery.site] = _left_out(delivery, err, round_number, f"{split} evaluation")
-    return Evaluation(statistics, seconds, left_out)
+def reasons_text(left_out: Mapping[str, str]) -> str:
+    """Say who was left out and why.
+
+    >>> reasons_text({"site_b": "timeout"})
+    'site_b (timeout)'
+    """
+    return ", ".join(f"{site} ({reason})" for site, reason in sorted(left_out.items())) or "nobody"
+
+
+def recent_norms(state: ServerState) -> tuple[float, ...]:
+    """Lengths of the updates that counted in the last rounds; the weights' own before the first."""
+    entries = [
+        site["train"]
+        for entry in state.history[-_ROUNDS_COMPARED:]
+        for site in entry["sites"].values()
+        if site["status"] == "ok" and site["train"]
+    ]
+    norms = tuple(float(entry["update_norm"]) for entry in entries if entry.get("update_norm"))
+    return norms or (float(np.linalg.norm(state.weights.astype(np.float64))),)
+
+
+def barred_sites(study: StudyConfig, state: ServerState) -> dict[str, str]:
+    """Name the sites that are asked no more, and why."""
+    most = study.federation.quarantine_after
+    bad = {site: QUARANTINED for site, count in state.strikes.items() if count >= most}
+    return {**bad, **dict.fromkeys(state.withdrawn, WITHDRAWN)}
 
 
 def after_training(
@@ -163,35 +167,34 @@ def finish_round(
         value=value,
         is_best=improved,
     )
-    history = (*state.history, report.to_entry(metric))
-    return replace(state, best=best, history=history), report
+    return (
+        replace(
+            state,
+            best=best,
+            history=(*state.history, report.to_entry(metric)),
+            strikes=_struck(study, state.strikes, training.faulty | evaluation.faulty),
+        ),
+        report,
+    )
 
 
-def _content_of(delivery: Delivery) -> Any:  # noqa: ANN401  Flower's RecordDict, checked next
-    if delivery.content is None:
-        raise WireError("there is no reply", code=delivery.reason or "no-reply")
-    return delivery.content
-
-
-def _check_is_answer(
-    reply: TrainReply | EvaluateReply, site: str, round_number: int, split: Split | None = None
-) -> None:
-    if reply.site != site:
-        raise WireError(f"the reply is signed '{reply.site}', expected '{site}'", code="site")
-    if reply.round_number != round_number:
-        raise WireError(
-            f"the reply is for round {reply.round_number}, expected {round_number}", code="round"
-        )
-    if isinstance(reply, EvaluateReply) and reply.split != split:
-        raise WireError(f"the reply is for {reply.split}, expected {split}", code="split")
-
-
-def _left_out(delivery: Delivery, err: WireError, round_number: int, what: str) -> str:
-    """Log why a site is left out and give the reason for `metrics.json`."""
-    reason = delivery.reason or err.public_code
-    detail = reason if delivery.reason else f"{reason}: {err}"
-    _log.warning("round %d: %s is left out of %s: %s", round_number, delivery.site, what, detail)
-    return reason
+def _struck(
+    study: StudyConfig, strikes: Mapping[str, int], faulty: frozenset[str]
+) -> Mapping[str, int]:
+    """Count the rounds in which each site was at fault, and say who is asked no more."""
+    most = study.federation.quarantine_after
+    counted = {site: strikes.get(site, 0) + (site in faulty) for site in {*strikes, *faulty}}
+    for site in sorted(faulty):
+        if counted[site] == most:
+            _log.warning(
+                "%s is quarantined: its replies could not be used in %d rounds; it is asked no "
+                "more in this run. Find out why from its log and this one's reasons, then start a "
+                "new run, or resume with --release %s",
+                site,
+                most,
+                site,
+            )
+    return dict(sorted(counted.items()))
 
 
 def _site_entries(
@@ -208,14 +211,18 @@ def _site_entries(
             "status": "ok" if reply else "left-out",
             "reason": training.left_out.get(site) or evaluation.left_out.get(site),
             "weight": examples_of(study, reply) / total if reply else 0.0,
-            "train": _train_entry(reply, training.traffic.get(site)) if reply else None,
+            "train": (
+                _train_entry(reply, training.traffic.get(site), training.norms.get(site))
+                if reply
+                else None
+            ),
             "validation": statistics.figures() if statistics else {},
             "evaluate_seconds": _rounded(evaluation.seconds.get(site)),
         }
     return entries
 
 
-def _train_entry(reply: TrainReply, traffic: Delivery | None) -> dict[str, Any]:
+def _train_entry(reply: TrainReply, traffic: Delivery | None, norm: float | None) -> dict[str, Any]:
     return {
         "loss": reply.mean_loss,
         "seconds": _rounded(reply.seconds),
@@ -225,6 +232,7 @@ def _train_entry(reply: TrainReply, traffic: Delivery | None) -> dict[str, Any]:
         "n_patients": reply.n_patients,
         "epsilon": reply.epsilon,
         "delta": reply.delta,
+        "update_norm": norm,
         "bytes_down": traffic.bytes_down if traffic else None,
         "bytes_up": traffic.bytes_up if traffic else None,
     }

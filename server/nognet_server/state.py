@@ -32,6 +32,8 @@ class ServerState:
         strategy: Arrays the strategy keeps between rounds (FedAdam's ``m_t``, ``v_t``).
         best: The best round so far; None before the first that has a value.
         history: Entries of `metrics.json`'s ``rounds``, one a round done.
+        strikes: Site -> rounds in which what it sent could not be used.
+        withdrawn: Sites that left the study and of which the weights hold nothing, sorted.
     """
 
     round_number: int
@@ -39,6 +41,8 @@ class ServerState:
     strategy: StrategyState = field(default_factory=dict)
     best: Best | None = None
     history: tuple[Mapping[str, Any], ...] = ()
+    strikes: Mapping[str, int] = field(default_factory=dict)
+    withdrawn: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for array in (self.weights, *self.strategy.values()):

@@ -163,7 +163,7 @@ BAD_SITES: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 def test_bad_sites_are_left_out_by_name_and_the_run_goes_on(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
+    study = make_study(tmp_path, federation={"minimum_sites": 1, "quorum": 0.3})
     sites = [make_site(tmp_path, name) for name in ("site_a", *BAD_SITES, "site_f")]
     train = stub_work().train
     for name, (bad, _) in BAD_SITES.items():

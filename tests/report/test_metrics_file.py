@@ -44,6 +44,7 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
         "definitions",
         "sites",
         "refused",
+        "barred",
         "rounds",
         "final",
     ]

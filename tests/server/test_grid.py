@@ -7,7 +7,8 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
-from nognet_server.grid import Delivery, Envelope, Patience, exchange
+from nognet_server.grid import exchange
+from nognet_server.messages import Envelope, Exchange, Patience
 
 from tests.builders.fake_grid import FakeGrid, FakeNode
 
@@ -38,20 +39,19 @@ def answers(text: str) -> FakeNode:
     return FakeNode(f"site_{text}", lambda _: content(text))
 
 
-def texts(deliveries: list[Delivery]) -> dict[str, object]:
+def texts(found: Exchange) -> dict[str, object]:
     return {
         d.site: d.reason if d.content is None else d.content["config"]["text"]  # type: ignore[index]  # content was looked at
-        for d in deliveries
+        for d in found.deliveries
     }
 
 
 def test_each_site_gets_its_own_reply_sorted_by_name() -> None:
     grid = FakeGrid({30: answers("a"), 10: answers("c"), 20: answers("b")})
     told: list[str] = []
-    deliveries = exchange(
-        grid, envelopes(grid), QUICK, on_delivery=lambda d, _: told.append(d.site)
-    )
-    assert texts(deliveries) == {"site_a": "a", "site_b": "b", "site_c": "c"}
+    found = exchange(grid, envelopes(grid), QUICK, on_delivery=lambda d, _: told.append(d.site))
+    deliveries = found.deliveries
+    assert texts(found) == {"site_a": "a", "site_b": "b", "site_c": "c"}
     assert [d.site for d in deliveries] == ["site_a", "site_b", "site_c"]
     assert sorted(told) == ["site_a", "site_b", "site_c"]
     assert all(d.bytes_down > 0 and d.bytes_up > 0 for d in deliveries)
@@ -61,13 +61,19 @@ def test_a_silent_site_is_given_up_at_the_deadline() -> None:
     grid = FakeGrid({1: answers("a"), 2: FakeNode("site_b", lambda _: None)})
     started = time.monotonic()
     patience = Patience(deadline_s=0.2, lost_after_s=9.0, poll_s=0.005)
-    assert texts(exchange(grid, envelopes(grid), patience)) == {"site_a": "a", "site_b": "timeout"}
+    assert texts(exchange(grid, envelopes(grid), patience)) == {
+        "site_a": "a",
+        "site_b": "timeout",
+    }
     assert time.monotonic() - started < 2.0
 
 
 def test_a_site_that_goes_offline_and_stays_away_is_given_up() -> None:
     grid = FakeGrid({1: answers("a"), 2: FakeNode("site_b", lambda _: None, offline=(3, 10**9))})
-    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "a", "site_b": "offline"}
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {
+        "site_a": "a",
+        "site_b": "offline",
+    }
 
 
 def test_a_site_that_comes_back_in_time_is_not_given_up() -> None:
@@ -80,8 +86,9 @@ def test_a_site_that_comes_back_in_time_is_not_given_up() -> None:
 def test_a_restarted_site_gets_its_message_again_and_counts_once() -> None:
     node = FakeNode("site_a", lambda _: content("done") if grid.poll > 12 else None, restarts_at=8)
     grid = FakeGrid({1: node})
-    deliveries = exchange(grid, envelopes(grid), QUICK)
-    assert texts(deliveries) == {"site_a": "done"}
+    found = exchange(grid, envelopes(grid), QUICK)
+    deliveries = found.deliveries
+    assert texts(found) == {"site_a": "done"}
     assert len(node.received) == 2
     assert deliveries[0].bytes_down == 2 * deliveries[0].bytes_up
 
@@ -136,4 +143,49 @@ def test_a_message_that_was_not_taken_is_said_so() -> None:
 
 
 def test_nothing_to_send_gives_nothing() -> None:
-    assert exchange(FakeGrid({}), [], QUICK) == []
+    assert exchange(FakeGrid({}), [], QUICK) == Exchange(())
+
+
+def test_a_site_far_behind_the_others_is_given_up_before_the_deadline() -> None:
+    grid = FakeGrid({1: answers("a"), 2: answers("b"), 3: FakeNode("site_c", lambda _: None)})
+    patience = Patience(deadline_s=60.0, poll_s=0.005, straggler_factor=3.0, straggler_grace_s=0.1)
+    found = exchange(grid, envelopes(grid), patience)
+    assert texts(found) == {"site_a": "a", "site_b": "b", "site_c": "straggler"}
+    assert found.deliveries[2].seconds < 5.0
+
+
+def test_nobody_is_a_straggler_before_half_of_the_sites_have_answered() -> None:
+    silent = {n: FakeNode(f"site_{n}", lambda _: None) for n in (2, 3)}
+    grid = FakeGrid({1: answers("a"), **silent})
+    patience = Patience(deadline_s=0.3, poll_s=0.005, straggler_factor=3.0, straggler_grace_s=0.01)
+    assert texts(exchange(grid, envelopes(grid), patience)) == {
+        "site_2": "timeout",
+        "site_3": "timeout",
+        "site_a": "a",
+    }
+
+
+def test_a_site_has_its_own_deadline() -> None:
+    silent = {n: FakeNode(f"site_{n}", lambda _: None) for n in (1, 2)}
+    grid = FakeGrid({**silent})
+    patience = Patience(deadline_s=0.4, poll_s=0.005, site_deadlines_s={"site_1": 0.1})
+    seconds = {d.site: d.seconds for d in exchange(grid, envelopes(grid), patience).deliveries}
+    assert seconds["site_1"] < 0.3
+    assert seconds["site_2"] >= 0.4
+
+
+def test_a_late_answer_is_taken_in_the_next_exchange_without_asking_anew() -> None:
+    slow = FakeNode("site_b", lambda _: content("late") if grid.poll > 60 else None)
+    grid = FakeGrid({1: answers("a"), 2: slow})
+    first = exchange(grid, envelopes(grid), Patience(deadline_s=0.1, poll_s=0.005))
+    assert texts(first) == {"site_a": "a", "site_b": "timeout"}
+    assert [item.site for item in first.unanswered] == ["site_b"]
+    patience = Patience(deadline_s=9.0, poll_s=0.005)
+    again = exchange(grid, [], patience, carried=first.unanswered)
+    assert texts(again) == {"site_b": "late"}
+    assert len(slow.received) == 1
+
+
+def test_an_offline_site_is_no_longer_awaited() -> None:
+    grid = FakeGrid({2: FakeNode("site_b", lambda _: None, offline=(3, 10**9))})
+    assert exchange(grid, envelopes(grid), QUICK).unanswered == ()

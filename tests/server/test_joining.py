@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
-from nognet_server.grid import Patience
 from nognet_server.joining import Roster, Wanted, admit, present, wait_for_sites
+from nognet_server.messages import Patience
 
 from nognet.errors import FederationError
 from nognet.types import SPLITS

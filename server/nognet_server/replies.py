@@ -1,0 +1,210 @@
+"""What sites sent, checked: the usable replies, and who is left out and why.
+
+Nothing here sends, waits or writes. Everything is in order of the sites' names, so that sums don't
+depend on who answered first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from nognet.config import FederationConfig
+from nognet.errors import WireError
+from nognet.metrics.statistics import SiteStatistics, merge_all
+from nognet.types import Split
+from nognet.wire.flat import FlatWeights
+from nognet.wire.records import EvaluateReply, TrainReply
+from nognet_server.messages import Delivery
+
+_log = logging.getLogger("nognet.server.replies")
+LATE = "late"
+"""Reason of a site whose answer to an earlier round is still awaited."""
+TOO_LONG = "update-norm"
+"""Reason of an update that is far longer than the others'."""
+_ENOUGH_TO_COMPARE = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a site was asked: to train these weights for this round."""
+
+    round_number: int
+    weights: FlatWeights = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The usable replies of a round's training, sorted by site, and who was left out and why.
+
+    Attributes:
+        replies: With weights that all depart from the round's own global weights.
+        left_out: Site -> reason.
+        faulty: Sites whose replies were unusable; others in `left_out` sent none.
+        norms: Site -> Euclidean length of its update.
+        traffic: Site -> what its message and reply took.
+    """
+
+    replies: tuple[TrainReply, ...]
+    left_out: Mapping[str, str]
+    faulty: frozenset[str] = frozenset()
+    norms: Mapping[str, float] = field(default_factory=dict)
+    traffic: Mapping[str, Delivery] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The usable statistics of one split by site, and who was left out and why."""
+
+    statistics: Mapping[str, SiteStatistics]
+    seconds: Mapping[str, float]
+    left_out: Mapping[str, str]
+    faulty: frozenset[str] = frozenset()
+
+    def pooled(self) -> SiteStatistics:
+        """Merge all sites, in order of their names."""
+        return merge_all(self.statistics[site] for site in sorted(self.statistics))
+
+
+def check_training(
+    deliveries: Iterable[Delivery], asked: Mapping[str, Asked], now: Asked
+) -> Training:
+    """Check what sites sent after training; a bad reply is left out by name and reason.
+
+    An update that a site was asked for in an earlier round departs from that round's weights; it is
+    moved to depart from the present ones.
+
+    Args:
+        deliveries: One a site.
+        asked: What each site was asked.
+        now: The round that is played.
+    """
+    replies: dict[str, TrainReply] = {}
+    left_out: dict[str, str] = {}
+    faulty: set[str] = set()
+    norms: dict[str, float] = {}
+    traffic: dict[str, Delivery] = {}
+    for delivery in sorted(deliveries, key=lambda d: d.site):
+        site = delivery.site
+        traffic[site] = replace(delivery, content=None)
+        try:
+            reply = TrainReply.from_content(_content_of(delivery), length=now.weights.size)
+            _check_is_answer(reply, site, asked[site].round_number)
+        except WireError as err:
+            left_out[site] = _left_out(delivery, err, now.round_number, "training")
+            faulty |= _at_fault(delivery)
+        else:
+            norms[site] = update_norm(reply.weights, asked[site].weights)
+            replies[site] = _moved(reply, asked[site], now)
+    return Training(tuple(replies.values()), left_out, frozenset(faulty), norms, traffic)
+
+
+def leave_out_long_updates(
+    training: Training, limits: FederationConfig, recent_norms: Sequence[float]
+) -> Training:
+    """Leave out updates far longer than the median of the round, or of the last rounds.
+
+    Args:
+        training: Of the round.
+        limits: `max_update_ratio`.
+        recent_norms: Lengths of updates that counted in the rounds before; they stand in where
+            there are fewer than three updates to compare.
+    """
+    here = [training.norms[reply.site] for reply in training.replies]
+    compared = here if len(here) >= _ENOUGH_TO_COMPARE else list(recent_norms)
+    if limits.max_update_ratio is None or not compared or (usual := median(compared)) <= 0:
+        return training
+    most = limits.max_update_ratio * usual
+    long = sorted(reply.site for reply in training.replies if training.norms[reply.site] > most)
+    for site in long:
+        _log.warning(
+            "%s is left out of training: its update is %.3g long, the usual length is %.3g; at "
+            "most %g times that is taken (federation.max_update_ratio)",
+            site,
+            training.norms[site],
+            usual,
+            limits.max_update_ratio,
+        )
+    return replace(
+        training,
+        replies=tuple(reply for reply in training.replies if reply.site not in long),
+        left_out={**training.left_out, **dict.fromkeys(long, TOO_LONG)},
+        faulty=training.faulty | set(long),
+    )
+
+
+def check_evaluation(
+    deliveries: Iterable[Delivery], *, split: Split, round_number: int
+) -> Evaluation:
+    """Check the statistics that sites sent; bad ones are left out by name and reason."""
+    statistics: dict[str, SiteStatistics] = {}
+    seconds: dict[str, float] = {}
+    left_out: dict[str, str] = {}
+    faulty: set[str] = set()
+    for delivery in sorted(deliveries, key=lambda d: d.site):
+        try:
+            reply = EvaluateReply.from_content(_content_of(delivery))
+            _check_is_answer(reply, delivery.site, round_number, split)
+            statistics[delivery.site] = SiteStatistics.from_flat(reply.statistics)
+            seconds[delivery.site] = reply.seconds
+        except WireError as err:
+            left_out[delivery.site] = _left_out(delivery, err, round_number, f"{split} evaluation")
+            faulty |= _at_fault(delivery)
+    return Evaluation(statistics, seconds, left_out, frozenset(faulty))
+
+
+def update_norm(weights: FlatWeights, start: FlatWeights) -> float:
+    """Give the Euclidean length of an update, summed in float64.
+
+    >>> update_norm(np.array([3, 5], np.float32), np.array([0, 1], np.float32))
+    5.0
+    """
+    return float(np.linalg.norm(weights.astype(np.float64) - start.astype(np.float64)))
+
+
+def _moved(reply: TrainReply, asked: Asked, now: Asked) -> TrainReply:
+    """Let an update of an earlier round depart from this round's weights."""
+    if asked.round_number == now.round_number:
+        return reply
+    _log.info("%s: its update of round %d counts now", reply.site, asked.round_number)
+    moved = now.weights.astype(np.float64) + (reply.weights.astype(np.float64) - asked.weights)
+    return replace(
+        reply, round_number=now.round_number, weights=moved.astype(np.float32, casting="same_kind")
+    )
+
+
+def _content_of(delivery: Delivery) -> Any:  # noqa: ANN401  Flower's RecordDict, checked next
+    if delivery.content is None:
+        raise WireError("there is no reply", code=delivery.reason or "no-reply")
+    return delivery.content
+
+
+def _at_fault(delivery: Delivery) -> set[str]:
+    """Tell a site that sent something unusable from one that sent nothing."""
+    return set() if delivery.content is None else {delivery.site}
+
+
+def _check_is_answer(
+    reply: TrainReply | EvaluateReply, site: str, round_number: int, split: Split | None = None
+) -> None:
+    if reply.site != site:
+        raise WireError(f"the reply is signed '{reply.site}', expected '{site}'", code="site")
+    if reply.round_number != round_number:
+        raise WireError(
+            f"the reply is for round {reply.round_number}, expected {round_number}", code="round"
+        )
+    if isinstance(reply, EvaluateReply) and reply.split != split:
+        raise WireError(f"the reply is for {reply.split}, expected {split}", code="split")
+
+
+def _left_out(delivery: Delivery, err: WireError, round_number: int, what: str) -> str:
+    """Log why a site is left out and give the reason for `metrics.json`."""
+    reason = delivery.reason or err.public_code
+    detail = reason if delivery.reason else f"{reason}: {err}"
+    _log.warning("round %d: %s is left out of %s: %s", round_number, delivery.site, what, detail)
+    return reason
