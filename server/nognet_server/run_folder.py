@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from nognet.config import StudyConfig
+from nognet.config import StudyConfig, load_study
 from nognet.errors import ConfigError, NognetError, WireError
 from nognet.files import write_json_atomic, write_text_atomic
 from nognet.report.metrics_file import RunStatus, end_run, read_metrics, write_metrics
@@ -111,6 +111,15 @@ def write_study(folder: RunFolder, study: StudyConfig) -> None:
     """Write the study as run; it can be given to a command again."""
     values = study.model_dump(mode="json", exclude_none=True)
     write_text_atomic(folder.study, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def load_run_study(folder: RunFolder) -> StudyConfig:
+    """Read the study as run.
+
+    Raises:
+        ConfigError: it is missing or faulty.
+    """
+    return load_study(folder.study)
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome) -> None:

@@ -1,0 +1,221 @@
+"""Rounds when sites are late, poison what they send, or withdraw; in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nognet_client.tasks import Work
+from nognet_server.checkpoints import load_identity, load_weights
+from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.withdrawal import delete_traces, plan_withdrawal, withdraw
+
+from nognet.errors import ConfigError, FederationError
+from nognet.fit.weights import initial_weights, weight_spec
+from nognet.report.metrics_file import read_metrics
+from nognet.wire.flat import flat_length, pack
+from tests.builders.federation import (
+    at_site,
+    make_site,
+    make_study,
+    run,
+    stub_evaluate,
+    stub_work,
+)
+
+NAMES = ("site_a", "site_b", "site_c")
+
+
+def weights_after(folder: RunFolder, round_number: int, study: Any) -> np.ndarray:
+    length = flat_length(weight_spec(study.network))
+    return load_weights(folder, round_number, length=length)
+
+
+def read_token(folder: RunFolder, round_number: int) -> str:
+    return load_identity(folder, round_number).run_token
+
+
+def in_rounds(numbers: set[int], *, instead: Callable[..., Any]) -> Callable[..., Any]:
+    def train(*arguments: Any, **named: Any) -> Any:
+        function = instead if named["round_number"] in numbers else stub_work().train
+        return function(*arguments, **named)
+
+    return train
+
+
+def refuses(*_: Any, **__: Any) -> Any:
+    raise MemoryError
+
+
+def poisons(asked: list[int]) -> Callable[..., Any]:
+    def train(*arguments: Any, **named: Any) -> Any:
+        asked.append(named["round_number"])
+        outcome = stub_work().train(*arguments, **named)
+        return dataclasses.replace(
+            outcome, weights={n: w + 500.0 for n, w in outcome.weights.items()}
+        )
+
+    return train
+
+
+def work_with(**instead: Callable[..., Any]) -> Work:
+    train: Callable[..., Any] = stub_work().train
+    for site, function in instead.items():
+        train = at_site(site, train, instead=function)
+    return Work(train=train, evaluate=stub_evaluate)
+
+
+def test_a_late_update_counts_in_the_round_in_which_it_arrives(tmp_path: Path) -> None:
+    limits = {"minimum_sites": 1, "round_timeout_s": 0.6, "stragglers": "next_round"}
+    study = make_study(tmp_path, rounds=2, federation=limits)
+    asked: list[int] = []
+    goes_on = threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        asked.append(named["round_number"])
+        goes_on.wait(20.0)
+        outcome = stub_work().train(*arguments, **named)
+        return dataclasses.replace(
+            outcome, weights={n: w + 1.0 for n, w in outcome.weights.items()}
+        )
+
+    def waits(*arguments: Any, **named: Any) -> Any:
+        if named["round_number"] == 2:
+            goes_on.set()
+        return stub_work().train(*arguments, **named)
+
+    sites = [make_site(tmp_path, name) for name in ("site_a", "site_b")]
+    folder = run(study, sites, work=work_with(site_a=waits, site_b=slow))
+    first, second = read_metrics(folder.path).rounds
+    assert (first.sites["site_b"].status, first.sites["site_b"].reason) == ("left-out", "timeout")
+    assert first.sites["site_b"].validation == {}
+    assert second.sites["site_b"].status == "ok"
+    assert asked == [1]
+    start = pack(initial_weights(study.network, study.seed), weight_spec(study.network))
+    assert np.allclose(weights_after(folder, 1, study), start + 0.125, atol=1e-6)
+    expected = start + 0.125 + (0.125 + 1.125) / 2
+    assert np.allclose(weights_after(folder, 2, study), expected, atol=1e-6)
+
+
+def test_a_late_update_is_left_out_by_default(tmp_path: Path) -> None:
+    limits = {"minimum_sites": 1, "round_timeout_s": 0.6}
+    study = make_study(tmp_path, rounds=1, federation=limits)
+    goes_on = threading.Event()
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        goes_on.wait(3.0)
+        return stub_work().train(*arguments, **named)
+
+    sites = [make_site(tmp_path, name) for name in ("site_a", "site_b")]
+    folder = run(study, sites, work=work_with(site_b=slow))
+    goes_on.set()
+    assert read_metrics(folder.path).rounds[0].sites["site_b"].reason == "timeout"
+
+
+def test_a_site_that_poisons_three_rounds_is_quarantined(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=5)
+    asked: list[int] = []
+    sites = [make_site(tmp_path, name) for name in (*NAMES, "site_d")]
+    folder = run(study, sites, work=work_with(site_d=poisons(asked)))
+    metrics = read_metrics(folder.path)
+    reasons = [entry.sites["site_d"].reason for entry in metrics.rounds if "site_d" in entry.sites]
+    assert reasons == ["update-norm"] * 3
+    assert asked == [1, 2, 3]
+    assert metrics.barred == {"site_d": "quarantined"}
+    assert metrics.final is not None
+    assert sorted(metrics.final.sites) == list(NAMES)
+    start = pack(initial_weights(study.network, study.seed), weight_spec(study.network))
+    assert np.allclose(weights_after(folder, 5, study), start + 5 * 0.125, atol=1e-5)
+
+
+def test_a_quarantine_holds_after_a_resume(tmp_path: Path) -> None:
+    limits = {"minimum_sites": 3, "quarantine_after": 1}
+    study = make_study(tmp_path, rounds=3, federation=limits)
+    asked: list[int] = []
+    sites = [make_site(tmp_path, name) for name in (*NAMES, "site_d")]
+    fails = in_rounds({2}, instead=refuses)
+    folder = new_run_folder(study)
+    write_study(folder, study)
+    with pytest.raises(FederationError, match="expected 3"):
+        run(study, sites, work=work_with(site_d=poisons(asked), site_b=fails), folder=folder)
+    run(study, sites, work=work_with(site_d=poisons(asked)), folder=folder)
+    metrics = read_metrics(folder.path)
+    assert metrics.status == "completed"
+    assert asked == [1]
+    assert metrics.barred == {"site_d": "quarantined"}
+    assert metrics.refused == {"site_d": "is quarantined in this run and is asked no more"}
+
+
+def test_a_run_goes_on_without_a_site_that_withdraws(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=4)
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    late = in_rounds({1, 2}, instead=refuses)
+    folder = run(study, sites, work=work_with(site_c=late))
+    plan = plan_withdrawal(folder, "site_c")
+    assert (list(plan.rounds), plan.keep_round, plan.rounds_lost) == ([3, 4], 2, 2)
+    assert plan.value_kept is not None
+    assert plan.value_before is not None
+    assert plan.value_kept < plan.value_before
+    assert "to be trained again: 2 rounds" in " ".join(plan.lines())
+
+    target = withdraw(folder, plan)
+    assert read_token(target, 2) != read_token(folder, 2)
+    run(study, sites, work=stub_work(), folder=target)
+    metrics = read_metrics(target.path)
+    assert metrics.status == "completed"
+    assert metrics.barred == {"site_c": "withdrawn"}
+    assert [sorted(entry.sites) for entry in metrics.rounds[2:]] == [["site_a", "site_b"]] * 2
+    never = tmp_path / "never"
+    alone = run(
+        make_study(never, rounds=4),
+        [make_site(never, name) for name in ("site_a", "site_b")],
+        work=stub_work(),
+    )
+    for number in (3, 4):
+        assert np.array_equal(
+            weights_after(target, number, study), weights_after(alone, number, study)
+        )
+
+
+def test_the_weights_that_a_withdrawn_site_shaped_can_be_deleted(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=3)
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    folder = run(study, sites, work=work_with(site_c=in_rounds({1}, instead=refuses)))
+    plan = plan_withdrawal(folder, "site_c")
+    withdraw(folder, plan)
+    gone = delete_traces(folder, plan)
+    assert sorted(path.name for path in gone) == [
+        "model.nognet",
+        "round_0002.nognet",
+        "round_0003.nognet",
+    ]
+    assert [p.name for p in sorted(folder.checkpoints.iterdir())] == [
+        "round_0000.nognet",
+        "round_0001.nognet",
+    ]
+    with pytest.raises(ConfigError, match="exists already"):
+        withdraw(folder, plan)
+
+
+def test_a_site_that_counted_in_no_round_withdraws_at_no_cost(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=2)
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    folder = run(study, sites, work=work_with(site_c=refuses))
+    plan = plan_withdrawal(folder, "site_c")
+    assert (plan.rounds, plan.rounds_lost) == ({}, 0)
+    assert delete_traces(folder, plan) == []
+
+
+def test_only_a_site_of_the_run_can_withdraw_and_only_once(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=1)
+    folder = run(study, [make_site(tmp_path, name) for name in NAMES], work=stub_work())
+    with pytest.raises(ConfigError, match="no site 'site_x' took part; the run knows site_a"):
+        plan_withdrawal(folder, "site_x")
+    target = withdraw(folder, plan_withdrawal(folder, "site_b"))
+    with pytest.raises(ConfigError, match="has withdrawn"):
+        plan_withdrawal(target, "site_b")
