@@ -27,7 +27,7 @@ _log = logging.getLogger("nognet.client")
 Kind = Literal["train", "evaluate-train", "evaluate-validation", "evaluate-test"]
 ReplyT = TypeVar("ReplyT", TrainReply, EvaluateReply)
 _KEY = "nognet-reply"
-_WEIGHTS = "weights"
+_VECTORS = ("weights", "control")
 _KEPT_REPLIES = 4
 _KEPT_RUNS = 4
 
@@ -51,8 +51,7 @@ class ReplyCache:
             if entry["digest"] != digest:
                 return None
             values: dict[str, Any] = entry["reply"]
-            if form is TrainReply:
-                values[_WEIGHTS] = arrays[_WEIGHTS]
+            values |= {name: arrays[name] for name in _VECTORS if name in arrays}
             reply = form(**values)
         except FileNotFoundError:
             return None
@@ -75,7 +74,8 @@ class ReplyCache:
         arrays: dict[str, NDArray[Any]] = {}
         values = asdict(reply)
         if isinstance(reply, TrainReply):
-            arrays[_WEIGHTS] = np.asarray(values.pop(_WEIGHTS))
+            vectors = {name: values.pop(name) for name in _VECTORS}
+            arrays = {name: np.asarray(v) for name, v in vectors.items() if v is not None}
         else:
             values["statistics"] = dict(reply.statistics)
         entry = json.dumps({"digest": digest, "reply": values}, allow_nan=False)
@@ -109,6 +109,8 @@ def task_digest(task: TrainTask | EvaluateTask, *facts: str) -> str:
     for text in texts:
         digest.update(f"{len(text)}:{text}".encode())
     digest.update(np.ascontiguousarray(task.weights).tobytes())
+    if isinstance(task, TrainTask) and task.correction is not None:
+        digest.update(np.ascontiguousarray(task.correction).tobytes())
     return digest.hexdigest()
 
 

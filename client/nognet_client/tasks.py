@@ -15,7 +15,8 @@ from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
 from nognet.fit.evaluate import evaluate_split
-from nognet.fit.train import RoundOutcome, train_round
+from nognet.fit.outcome import RoundOutcome
+from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, weight_spec
 from nognet.metrics.statistics import SiteStatistics
 from nognet.progress import STEP_DONE, STEPS_LOGGER, Clock, Pace, StepDone
@@ -47,7 +48,7 @@ Progress = Callable[[int, int, float], None]
 class TrainFunction(Protocol):
     """`nognet.fit.train.train_round`."""
 
-    def __call__(  # noqa: D102  described by the class
+    def __call__(  # noqa: D102, PLR0913  described by the class, and there
         self,
         study: StudyConfig,
         site: SiteConfig,
@@ -56,6 +57,7 @@ class TrainFunction(Protocol):
         *,
         round_number: int,
         progress: Progress | None = None,
+        correction: Weights | None = None,
     ) -> RoundOutcome: ...
 
 
@@ -133,6 +135,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         unpack(task.weights, spec),
         round_number=task.round_number,
         progress=_progress(name, task.round_number, study.rounds),
+        correction=None if task.correction is None else unpack(task.correction, spec),
     )
     reply = TrainReply(
         site=name,
@@ -145,6 +148,8 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         seconds=outcome.seconds,
         epsilon=outcome.epsilon,
         delta=outcome.delta,
+        start_loss=outcome.start_loss,
+        control=None if outcome.control is None else pack(outcome.control, spec),
     )
     cache.keep(task, digest, reply)
     return reply

@@ -14,7 +14,7 @@ from nognet.data.store import PreparedSite
 from nognet.errors import NognetError
 from nognet.fit.alone import LOCAL, LocalRound
 from nognet.fit.model_file import save_model
-from nognet.fit.train import RoundOutcome
+from nognet.fit.outcome import RoundOutcome
 from nognet.fit.weights import Weights
 from nognet.metrics.definitions import definition_texts
 from nognet.metrics.statistics import SiteStatistics

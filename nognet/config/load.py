@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nognet.config.site import SiteConfig
+from nognet.config.strategies import STRATEGY_NAMES
 from nognet.config.study import StudyConfig
 from nognet.errors import ConfigError
 
@@ -123,18 +124,25 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         return f"{path}: unknown key; {hint}"
     if kind == "missing":
         return f"{path}: missing; this key is needed"
+    if kind == "union_tag_invalid":
+        return f"{path}: {_unknown_strategy(str(error['ctx']['tag']))}"
     found = error.get("input")
     shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) else ""
     return f"{path}: {str(error['msg']).removeprefix('Value error, ')}{shown}"
 
 
+def _unknown_strategy(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), STRATEGY_NAMES, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"unknown strategy '{name}'; {hint}Known: {', '.join(sorted(STRATEGY_NAMES))}"
+
+
 def _as_written(model: type[BaseModel], location: tuple[str, ...]) -> tuple[str, ...]:
     """Leave out the tag of a union's member, which pydantic puts into the path of a fault."""
-    union_tags = {"fedavg", "fedprox", "fedadam"}
     return tuple(
         part
         for i, part in enumerate(location)
-        if not (i > 0 and part in union_tags and part not in _keys_at(model, location[:i]))
+        if not (i > 0 and part in STRATEGY_NAMES and part not in _keys_at(model, location[:i]))
     )
 
 

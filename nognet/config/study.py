@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from nognet.config.base import (
     Address,
@@ -23,37 +23,7 @@ from nognet.config.learning import (
     TrainingConfig,
     UncertaintyConfig,
 )
-
-
-class FedAvgConfig(ConfigModel):
-    """Federated averaging (McMahan et al. 2017)."""
-
-    name: Literal["fedavg"] = "fedavg"
-    weighting: Literal["pairs", "patients", "equal"] = "pairs"
-
-
-class FedProxConfig(ConfigModel):
-    """FedAvg with a proximal term at the sites (Li et al. 2020)."""
-
-    name: Literal["fedprox"]
-    weighting: Literal["pairs", "patients", "equal"] = "pairs"
-    proximal_mu: float = Field(default=0.01, ge=0)
-
-
-class FedAdamConfig(ConfigModel):
-    """Adam at the server on the averaged update (Reddi et al. 2021)."""
-
-    name: Literal["fedadam"]
-    weighting: Literal["pairs", "patients", "equal"] = "pairs"
-    server_learning_rate: float = Field(default=1e-2, gt=0)
-    beta_1: float = Field(default=0.9, ge=0, lt=1)
-    beta_2: float = Field(default=0.99, ge=0, lt=1)
-    tau: float = Field(default=1e-3, gt=0)
-
-
-StrategyConfig = Annotated[
-    FedAvgConfig | FedProxConfig | FedAdamConfig, Field(discriminator="name")
-]
+from nognet.config.strategies import FedAvgConfig, StrategyConfig
 
 
 class SelectionConfig(ConfigModel):
@@ -101,6 +71,23 @@ class StudyConfig(ConfigModel):
     @classmethod
     def _strategy_may_be_a_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _strategy_fits(self) -> StudyConfig:
+        name, needed = self.strategy.name, self.strategy.sites_needed
+        minimum = self.federation.minimum_sites
+        if minimum < needed:
+            raise ValueError(
+                f"strategy {name} with these settings needs {needed} replies in every round, "
+                f"federation.minimum_sites is {minimum}; set it to {needed} or more, or take a "
+                "strategy that needs fewer"
+            )
+        if self.privacy is not None and not self.strategy.private:
+            raise ValueError(
+                f"strategy {name} sends more of each site than its noised update, which privacy "
+                "doesn't cover; take another strategy, or leave privacy out"
+            )
+        return self
 
     @classmethod
     def with_paths_from(cls, base: Path, values: dict[str, Any]) -> dict[str, Any]:

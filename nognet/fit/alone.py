@@ -14,7 +14,8 @@ from nognet.config import FedAvgConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import ConfigError
 from nognet.fit.evaluate import evaluate_split
-from nognet.fit.train import RoundOutcome, train_round
+from nognet.fit.outcome import RoundOutcome
+from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, initial_weights
 from nognet.metrics.definitions import is_better
 from nognet.metrics.statistics import SiteStatistics

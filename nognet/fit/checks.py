@@ -1,4 +1,4 @@
-"""What a pair has to be before it is trained on or evaluated: each fault names the pair."""
+"""What pairs have to be before they are trained on or evaluated, and a study under privacy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nognet.config import RoiConfig
-from nognet.errors import TrainingError
+from nognet.config import RoiConfig, StudyConfig
+from nognet.errors import ConfigError, TrainingError
 from nognet.types import PriorScan, RoiPair
 
 MAX_INTERVAL_DAYS = 20 * 365.25
@@ -144,3 +144,30 @@ def _check_spacing(pair: RoiPair) -> None:
 def _check_prior(pair_id: str, prior: PriorScan, shape: Shape) -> None:
     _check_days(pair_id, "the time from the prior scan", prior.days_before)
     _check_volumes(pair_id, "prior ", (prior.image, prior.mask), shape)
+
+
+def check_private(study: StudyConfig) -> None:
+    """Refuse what DP-SGD can't do, or what would leave the site beside its noised update.
+
+    Raises:
+        ConfigError: what it is, and what to do.
+    """
+    training = study.training
+    if not study.strategy.private:
+        raise ConfigError(
+            f"strategy {study.strategy.name} wants more of a site than its noised update, which "
+            "privacy doesn't cover; the site takes no part, or the study takes another strategy",
+            code="strategy-private",
+        )
+    if training.precision == "fp16":
+        raise ConfigError(
+            "training.precision: fp16 scales the loss, which privacy's clipping can't allow for; "
+            "set precision: bf16 or fp32",
+            code="precision-private",
+        )
+    if training.accumulate > 1:
+        raise ConfigError(
+            f"training.accumulate: {training.accumulate} is not possible under privacy, which "
+            "takes one sample at a time already; raise training.batch_size and set accumulate: 1",
+            code="accumulate-private",
+        )

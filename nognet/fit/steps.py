@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nognet.config import LossConfig, TrainingConfig
 from nognet.errors import TrainingError
+from nognet.fit.control import ControlVariate
 from nognet.fit.device import autocast, check_precision
 from nognet.network import Batch, total_loss
 
@@ -19,7 +20,7 @@ class TrainingSteps:
     """Takes steps on one network, which is changed in place.
 
     Any network will do that is called as `nognet.network.MTNoGNet` is. With `proximal_mu` above 0
-    FedProx' pull to the weights at the start is added.
+    FedProx' pull to the weights at the start is added, with `control` SCAFFOLD's correction.
     """
 
     def __init__(
@@ -30,8 +31,17 @@ class TrainingSteps:
         device: torch.device,
         *,
         proximal_mu: float = 0.0,
+        control: ControlVariate | None = None,
     ) -> None:
         """Make the optimiser and set the network to training.
+
+        Args:
+            network: To be trained.
+            training: Optimiser, clipping, precision, average.
+            loss: Weights of the terms.
+            device: Where the network is.
+            proximal_mu: Of FedProx' term.
+            control: SCAFFOLD's, of the network's parameters.
 
         Raises:
             ConfigError: the device can't do `training.precision`.
@@ -43,6 +53,7 @@ class TrainingSteps:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=training.learning_rate, weight_decay=training.weight_decay
         )
+        self.control = control
         self.start = [p.detach().clone() for p in self.parameters] if proximal_mu > 0 else []
         on = training.ema_decay > 0
         self.average = [p.detach().clone() for p in self.parameters] if on else None
@@ -92,13 +103,15 @@ class TrainingSteps:
         return total_loss(prediction, batch, self.loss)
 
     def apply(self, rate: float, pair_ids: Sequence[str] = ()) -> None:
-        """Apply the gradient that the parameters hold: proximal term, clipping, AdamW, average.
+        """Apply the gradient that the parameters hold: corrections, clipping, AdamW, average.
 
         Raises:
             TrainingError: the gradient is not finite; the weights stay as they were. With fp16 such
                 a step is skipped and the scale of the loss halved instead.
         """
         self.scaler.unscale_(self.optimizer)
+        if self.control is not None and not self._is_skipped():
+            self.control.take()
         if self.proximal_mu > 0:
             _add_proximal_gradient(self.parameters, self.start, self.proximal_mu)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip_norm)
@@ -114,6 +127,11 @@ class TrainingSteps:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._move_average()
+
+    def _is_skipped(self) -> bool:
+        """Whether fp16's scaler will skip this step, as its gradient is not finite."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return self.scaler.is_enabled() and not all(bool(g.isfinite().all()) for g in gradients)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[nn.Module]:

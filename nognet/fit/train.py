@@ -6,19 +6,22 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from nognet.config import PrivacyConfig, SiteConfig, StudyConfig, TrainingConfig
+from nognet.config import PrivacyConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
-from nognet.errors import ConfigError, TrainingError
-from nognet.fit.checks import check_pairs
+from nognet.errors import TrainingError
+from nognet.fit.checks import check_pairs, check_private
+from nognet.fit.control import ControlVariate
 from nognet.fit.device import cpu_threads, reproducible, resolve_device
 from nognet.fit.loading import BatchSource
+from nognet.fit.outcome import RoundOutcome
+from nognet.fit.schedule import learning_rate
+from nognet.fit.start_loss import mean_start_loss
 from nognet.fit.steps import TrainingSteps
 from nognet.fit.tensors import augment, stack_pairs
 from nognet.fit.weights import Weights, network_with, weights_of
@@ -33,32 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, float], None]
 
 
-@dataclass(frozen=True)
-class RoundOutcome:
-    """What a training round gave.
-
-    Attributes:
-        weights: The site's weights after the round.
-        n_pairs: Training pairs at the site.
-        n_patients: Training patients at the site.
-        steps: Optimiser steps taken.
-        mean_loss: Mean training loss; None under differential privacy, where it may not leave.
-        seconds: Wall time of the round.
-        epsilon: Spent so far at this site, all rounds and studies; None without privacy.
-        delta: At which `epsilon` holds.
-    """
-
-    weights: Weights
-    n_pairs: int
-    n_patients: int
-    steps: int
-    mean_loss: float | None
-    seconds: float
-    epsilon: float | None = None
-    delta: float | None = None
-
-
-def train_round(
+def train_round(  # noqa: PLR0913  what a round depends on, each once
     study: StudyConfig,
     site: SiteConfig,
     prepared: PreparedSite,
@@ -66,6 +44,7 @@ def train_round(
     *,
     round_number: int,
     progress: Progress | None = None,
+    correction: Weights | None = None,
 ) -> RoundOutcome:
     """Train the network for one round on a site's training pairs.
 
@@ -80,11 +59,12 @@ def train_round(
         weights: Global weights at the start of the round; not changed.
         round_number: From 1.
         progress: Called after each step with the step, the number of steps and the loss.
+        correction: SCAFFOLD's ``c - c_i``, added to each gradient; None for none.
 
     Raises:
         TrainingError: the site has no training pairs, a pair can't be learnt from (it is named), or
             a loss is not finite.
-        ConfigError: the device or privacy can't do the study's precision or accumulation.
+        ConfigError: the device or privacy can't do the study's precision, accumulation or strategy.
         WireError: the weights don't fit the study's network.
         PrivacyError, PrivacyBudgetError: the round may not be spent.
     """
@@ -99,12 +79,13 @@ def train_round(
     privacy = stricter(study.privacy, site.privacy)
     device = resolve_device(site.device)
     if privacy is not None:
-        _check_private(study.training)
+        check_private(study)
     with cpu_threads(site.threads), reproducible():
         network = network_with(study.network, weights, device)
-        loop = _Round(study, site, network, device, round_number, progress)
+        loop = _Round(study, site, network, round_number, progress, correction)
         spent: PrivateRound | None = None
         mean_loss: float | None = None
+        start_loss = loop.start_loss(pairs)
         if privacy is None:
             mean_loss = loop.train(pairs)
         else:
@@ -118,26 +99,9 @@ def train_round(
         seconds=time.perf_counter() - started,
         epsilon=spent.epsilon if spent else None,
         delta=spent.delta if spent else None,
+        start_loss=start_loss,
+        control=loop.control(),
     )
-
-
-def learning_rate(training: TrainingConfig, *, step: int, round_number: int, rounds: int) -> float:
-    """Give the learning rate of a step: cosine over the rounds, linear warm-up within each.
-
-    Args:
-        training: Peak rate, final fraction, warm-up.
-        step: From 0, within the round.
-        round_number: From 1.
-        rounds: In the run.
-
-    >>> learning_rate(TrainingConfig(warmup_steps=0), step=0, round_number=1, rounds=10)
-    0.002
-    """
-    share_done = (round_number - 1) / max(1, rounds - 1)
-    low = training.final_learning_rate_fraction
-    cosine = low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share_done)))
-    warm = min(1.0, (step + 1) / training.warmup_steps) if training.warmup_steps else 1.0
-    return training.learning_rate * cosine * warm
 
 
 class _Round:
@@ -148,18 +112,20 @@ class _Round:
         study: StudyConfig,
         site: SiteConfig,
         network: MTNoGNet,
-        device: torch.device,
         round_number: int,
         progress: Progress | None,
+        correction: Weights | None,
     ) -> None:
-        self.study, self.site, self.network, self.device = study, site, network, device
+        self.study, self.site, self.network = study, site, network
+        self.device = next(network.parameters()).device
         self.round_number, self.progress = round_number, progress
         self.steps = TrainingSteps(
             network,
             study.training,
             study.loss,
-            device,
+            self.device,
             proximal_mu=getattr(study.strategy, "proximal_mu", 0.0),
+            control=self._control_variate(correction) if study.strategy.sends_control else None,
         )
         names = ("train", study.seed, site.name, round_number)
         self.order_generator = torch_generator(site.seed, *names, "order")
@@ -213,6 +179,28 @@ class _Round:
             update=update,
         )
 
+    def start_loss(self, pairs: Sequence[RoiPair]) -> float | None:
+        """Measure the loss before the first step, where the strategy asks for it."""
+        if not self.study.strategy.sends_start_loss:
+            return None
+        with self._told_where(0):
+            return mean_start_loss(self.steps, self.study, pairs)
+
+    def control(self) -> Weights | None:
+        """Give the mean gradient of the steps taken, where the strategy asks for it."""
+        if self.steps.control is None:
+            return None
+        names = [name for name, _ in self.network.named_parameters()]
+        mean = dict(zip(names, self.steps.control.mean(), strict=True))
+        return {name: mean[name].to("cpu", torch.float32) for name in self.network.state_dict()}
+
+    def _control_variate(self, correction: Weights | None) -> ControlVariate:
+        parameters = dict(self.network.named_parameters())
+        if correction is None:
+            return ControlVariate(list(parameters.values()))
+        parts = [correction[name].to(self.device) for name in parameters]
+        return ControlVariate(list(parameters.values()), parts)
+
     def weights(self) -> Weights:
         """Copy the weights after the steps taken: their moving average where it is on."""
         with self.steps.averaged():
@@ -247,19 +235,3 @@ class _Round:
 def _mask_required(study: StudyConfig) -> bool:
     """Whether an empty baseline mask is a fault, or means that the site has none."""
     return study.network.missing_mask == "refused"
-
-
-def _check_private(training: TrainingConfig) -> None:
-    """Refuse what DP-SGD, which takes one sample at a time, can't do."""
-    if training.precision == "fp16":
-        raise ConfigError(
-            "training.precision: fp16 scales the loss, which privacy's clipping can't allow for; "
-            "set precision: bf16 or fp32",
-            code="precision-private",
-        )
-    if training.accumulate > 1:
-        raise ConfigError(
-            f"training.accumulate: {training.accumulate} is not possible under privacy, which "
-            "takes one sample at a time already; raise training.batch_size and set accumulate: 1",
-            code="accumulate-private",
-        )

@@ -16,7 +16,7 @@ from nognet.config import RoiConfig, StudyConfig
 from nognet.errors import ContractError
 from nognet.metrics.definitions import DEFINITIONS_VERSION
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 Contract = dict[str, str]
 _MAX_ITEMS = 20_000
 _MAX_SHOWN = 60
@@ -49,12 +49,20 @@ def contract(study: StudyConfig, *, roi: RoiConfig | None = None) -> Contract:
         "interval": "days",
         "displacement": "voxels of the 1 mm ROI grid, pull-back on the follow-up grid",
         "metric definitions": str(DEFINITIONS_VERSION),
+        "training reply": _reply_text(study),
     }
     parameters = {
         f"parameter {tensor.name}": f"{tensor.dtype} {list(tensor.shape)}"
         for tensor in weight_spec(study.network)
     }
     return {**meaning, **parameters}
+
+
+def _reply_text(study: StudyConfig) -> str:
+    """Say which vectors and which loss a training reply carries under the study's strategy."""
+    control = ", control variate" if study.strategy.sends_control else ""
+    loss = "; loss of the global weights" if study.strategy.sends_start_loss else ""
+    return f"weights{control}{loss}"
 
 
 def contract_hash(items: Mapping[str, str]) -> str:

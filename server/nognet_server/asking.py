@@ -6,13 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import Message, MessageType
 
 from nognet.errors import FederationError
 from nognet.types import Split
 from nognet.wire.flat import FlatWeights
 from nognet.wire.records import EvaluateTask, TrainTask
-from nognet_server.flower_adapter import Chosen
 from nognet_server.grid import exchange
 from nognet_server.joining import Member
 from nognet_server.messages import Delivery, Envelope, Exchange, Pending
@@ -28,7 +27,7 @@ from nognet_server.replies import (
 )
 from nognet_server.round_loop import reasons_text, recent_norms
 from nognet_server.state import ServerState
-from nognet_server.strategies import build_strategy
+from nognet_server.strategies import reply_form, train_messages
 
 _log = logging.getLogger("nognet.server")
 Late = Mapping[str, tuple[Pending, Asked]]
@@ -80,7 +79,9 @@ def ask_to_train(
         carried=[item for item, _ in carried.values()],
     )
     training = leave_out_long_updates(
-        check_training(done.deliveries, asked, now), run.study.federation, recent_norms(state)
+        check_training(done.deliveries, asked, now, form=reply_form(run.study)),
+        run.study.federation,
+        recent_norms(state),
     )
     training = replace(training, left_out={**dict.fromkeys(absent, "offline"), **training.left_out})
     keeps = run.study.federation.stragglers == "next_round"
@@ -140,14 +141,9 @@ def _train_envelopes(run: Run, state: ServerState, fresh: Mapping[str, Member]) 
         run_token=run.identity.run_token,
         weights=state.weights,
     )
-    arrays, config = task.to_records()
-    strategy = build_strategy(run.study, state.strategy)
-    names = {member.node_id: name for name, member in fresh.items()}
-    # a copy of the config: strategies write into the one they are given
-    messages = strategy.configure_train(
-        number, arrays, ConfigRecord(dict(config.items())), Chosen(names)
-    )
-    return [Envelope(names[m.metadata.dst_node_id], m) for m in messages]
+    nodes = {name: member.node_id for name, member in fresh.items()}
+    messages = train_messages(run.study, state.strategy, task, nodes)
+    return [Envelope(name, message) for name, message in messages.items()]
 
 
 def _exchange(

@@ -117,8 +117,10 @@ def load_checkpoint(folder: RunFolder, round_number: int, *, length: int) -> Ser
     except (AttributeError, KeyError, TypeError, ValueError) as err:
         raise _damaged(path, f"{type(err).__name__} in its metadata") from err
     kept = {name.removeprefix(_STRATEGY): a for name, a in arrays.items() if name != _WEIGHTS}
-    for name, array in ((_WEIGHTS, weights), *kept.items()):
-        checked_flat(array, length, what=f"{path}, array '{name}'")
+    checked_flat(weights, length, what=f"{path}, weights")
+    for name, array in kept.items():  # the size of the weights, or a single number
+        size = 1 if array.shape == (1,) else length
+        checked_flat(array, size, what=f"{path}, array '{name}'")
     history = _history(folder, number)
     return ServerState(number, weights, kept, best, history, strikes, withdrawn)
 

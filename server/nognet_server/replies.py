@@ -19,7 +19,7 @@ from nognet.errors import WireError
 from nognet.metrics.statistics import SiteStatistics, merge_all
 from nognet.types import Split
 from nognet.wire.flat import FlatWeights
-from nognet.wire.records import EvaluateReply, TrainReply
+from nognet.wire.records import PLAIN_REPLY, EvaluateReply, ReplyForm, TrainReply
 from nognet_server.messages import Delivery
 
 _log = logging.getLogger("nognet.server.replies")
@@ -72,7 +72,11 @@ class Evaluation:
 
 
 def check_training(
-    deliveries: Iterable[Delivery], asked: Mapping[str, Asked], now: Asked
+    deliveries: Iterable[Delivery],
+    asked: Mapping[str, Asked],
+    now: Asked,
+    *,
+    form: ReplyForm = PLAIN_REPLY,
 ) -> Training:
     """Check what sites sent after training; a bad reply is left out by name and reason.
 
@@ -83,6 +87,7 @@ def check_training(
         deliveries: One a site.
         asked: What each site was asked.
         now: The round that is played.
+        form: What the study's strategy wants of a reply besides weights.
     """
     replies: dict[str, TrainReply] = {}
     left_out: dict[str, str] = {}
@@ -93,7 +98,8 @@ def check_training(
         site = delivery.site
         traffic[site] = replace(delivery, content=None)
         try:
-            reply = TrainReply.from_content(_content_of(delivery), length=now.weights.size)
+            content = _content_of(delivery)
+            reply = TrainReply.from_content(content, length=now.weights.size, form=form)
             _check_is_answer(reply, site, asked[site].round_number)
         except WireError as err:
             left_out[site] = _left_out(delivery, err, now.round_number, "training")

@@ -17,7 +17,7 @@ from nognet_server.simulation.engine import SimulatedSite, simulate
 
 from nognet.config import RoiConfig, SiteConfig, StudyConfig, load_site
 from nognet.data.store import PreparedSite, open_store, write_store
-from nognet.fit.train import RoundOutcome
+from nognet.fit.outcome import RoundOutcome
 from nognet.fit.weights import Weights
 from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.types import RoiPair, Split
@@ -140,6 +140,7 @@ def stub_work(*, step: float = 0.125) -> Work:
         *,
         round_number: int,  # noqa: ARG001  the runner's signature
         progress: object = None,  # noqa: ARG001  the runner's signature
+        correction: object = None,  # noqa: ARG001  the runner's signature
     ) -> RoundOutcome:
         pairs = prepared.records("train")
         return RoundOutcome(

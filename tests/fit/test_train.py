@@ -24,8 +24,10 @@ from nognet.errors import (
     TrainingError,
     WireError,
 )
+from nognet.fit.outcome import RoundOutcome
 from nognet.fit.private import read_history
-from nognet.fit.train import RoundOutcome, learning_rate, train_round
+from nognet.fit.schedule import learning_rate
+from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, initial_weights
 from tests.builders.federation import make_site, make_study, opened
 

@@ -1,0 +1,39 @@
+"""The messages of a run, typed, to and from Flower's records; all that arrives is checked here.
+
+This is the one place of the library that imports Flower. A message's content has at most four
+records: ``arrays`` (the flat vector ``weights``; for SCAFFOLD a second one), ``config`` (texts and
+the round), ``metrics`` (the numbers of a reply) and ``statistics`` (a site's mergeable statistics).
+"""
+
+from nognet.wire.records.evaluation import EvaluateReply, EvaluateTask
+from nognet.wire.records.joining import JoinReply, JoinTask
+from nognet.wire.records.parts import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    ROUND_KEY,
+    STATISTICS,
+    WEIGHTS,
+    content_bytes,
+    weights_record,
+)
+from nognet.wire.records.training import PLAIN_REPLY, ReplyForm, TrainReply, TrainTask
+
+__all__ = [
+    "ARRAYS",
+    "CONFIG",
+    "METRICS",
+    "PLAIN_REPLY",
+    "ROUND_KEY",
+    "STATISTICS",
+    "WEIGHTS",
+    "EvaluateReply",
+    "EvaluateTask",
+    "JoinReply",
+    "JoinTask",
+    "ReplyForm",
+    "TrainReply",
+    "TrainTask",
+    "content_bytes",
+    "weights_record",
+]

@@ -1,0 +1,87 @@
+"""Joining: who a site is, and what its numbers mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, RecordDict
+
+from nognet.wire import fields
+from nognet.wire.contract import Contract, contract_json, parse_contract
+from nognet.wire.records.parts import CONFIG, METRICS, config_of, expect_records, metrics_record
+
+
+@dataclass(frozen=True)
+class JoinTask:
+    """The coordinator asks a site who it is and what its numbers mean."""
+
+    study_json: str
+    contract: Contract
+    run_token: str
+
+    def to_content(self) -> RecordDict:
+        """Write the message's content."""
+        config = ConfigRecord(
+            {
+                "study": self.study_json,
+                "contract": contract_json(self.contract),
+                "run": self.run_token,
+            }
+        )
+        return RecordDict({CONFIG: config})
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> JoinTask:
+        """Read and check a received content.
+
+        Raises:
+            WireError: a record or key is missing, unknown or of the wrong type.
+        """
+        expect_records(content, {CONFIG})
+        config = config_of(content, {"study", "contract", "run"})
+        return cls(
+            study_json=fields.text(config, "study"),
+            contract=parse_contract(fields.text(config, "contract")),
+            run_token=fields.text(config, "run", fields.TOKEN),
+        )
+
+
+@dataclass(frozen=True)
+class JoinReply:
+    """A site's answer: its name, its software, its contract, how many patients and pairs."""
+
+    site: str
+    versions: Mapping[str, str]
+    contract: Contract
+    counts: fields.Counts
+
+    def to_content(self) -> RecordDict:
+        """Write the reply's content."""
+        config = ConfigRecord(
+            {
+                "site": self.site,
+                "versions": json.dumps(dict(self.versions), sort_keys=True),
+                "contract": contract_json(self.contract),
+            }
+        )
+        return RecordDict(
+            {CONFIG: config, METRICS: metrics_record(fields.flat_counts(self.counts))}
+        )
+
+    @classmethod
+    def from_content(cls, content: RecordDict) -> JoinReply:
+        """Read and check a received content.
+
+        Raises:
+            WireError: a record or key is missing, unknown, of the wrong type or out of range.
+        """
+        expect_records(content, {CONFIG, METRICS})
+        config = config_of(content, {"site", "versions", "contract"})
+        return cls(
+            site=fields.text(config, "site", fields.SITE_NAME),
+            versions=fields.versions(fields.text(config, "versions")),
+            contract=parse_contract(fields.text(config, "contract")),
+            counts=fields.nested_counts(content.metric_records[METRICS]),
+        )
