@@ -9,7 +9,14 @@ from __future__ import annotations
 import sys
 
 from flwr.cli.build import build_fab_from_files
-from flwr.common.constant import ACCESS_TOKEN_KEY, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+from flwr.common.constant import (
+    ACCESS_TOKEN_KEY,
+    NOOP_ACCOUNT_NAME,
+    NOOP_FLWR_AID,
+    SYSTEM_TIME_TOLERANCE,
+    TIMESTAMP_TOLERANCE,
+)
+from flwr.common.constant import TIMESTAMP_HEADER as _TIMESTAMP_HEADER
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -19,9 +26,15 @@ from flwr.proto.control_pb2 import (
     StopRunRequest,
     UnregisterNodeRequest,
 )
+from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.auth.typing import AccountInfo
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, NodeStatus, TaskType
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+    NodeStatus,
+    TaskType,
+)
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
@@ -29,7 +42,11 @@ from flwr.supercore.http_logging import get_uvicorn_log_config
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.primitives.asymmetric import (
+    bytes_to_public_key,
+    public_key_to_bytes,
+    verify_signature,
+)
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -41,10 +58,15 @@ from flwr.superlink.cli.flower_superlink import (
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 from flwr.superlink.runtime import run_serverapp
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 
 parse_superlink_config = _parse_superlink_lifespan_config
 ACQUIRE_TASK_METHOD = "/flwr.proto.Runtime/AcquireTask"
 ACTIVATE_NODE_PATH = "/v1/fleet/activate-node"
+PUSH_MESSAGES_PATH = "/v1/fleet/push-messages"
+PUBLIC_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode("ascii")
+SIGNATURE_HEADER = FLEET_HTTP_SIGNATURE_HEADER.lower().encode("ascii")
+TIMESTAMP_HEADER = _TIMESTAMP_HEADER.lower().encode("ascii")
 PUBLIC_ROUTES = frozenset(
     {
         ("GET", "/health"),
@@ -52,7 +74,7 @@ PUBLIC_ROUTES = frozenset(
         ("POST", "/v1/fleet/deactivate-node"),
         ("POST", "/v1/fleet/send-node-heartbeat"),
         ("POST", "/v1/fleet/pull-messages"),
-        ("POST", "/v1/fleet/push-messages"),
+        ("POST", PUSH_MESSAGES_PATH),
         ("POST", "/v1/fleet/get-run"),
         ("POST", "/v1/fleet/get-fab"),
         ("POST", "/v1/fleet/pull-object"),
@@ -61,6 +83,20 @@ PUBLIC_ROUTES = frozenset(
     }
 )
 """All that a registered site asks for, exactly; registering is not among it."""
+
+
+def speaks_for_another(body: bytes) -> bool:
+    """Whether replies pushed by one node are written in the name of another.
+
+    SuperLink holds the sender to be the key's node, but not the author of the reply within. What
+    can't be read is left to SuperLink's own refusal.
+    """
+    try:
+        request = PushMessagesRequest.FromString(body)
+    except DecodeError:
+        return False
+    authors = {reply.metadata.src_node_id for reply in request.messages_list}
+    return not authors <= {request.node.node_id}
 
 
 def log_to_stdout() -> None:
@@ -85,10 +121,15 @@ __all__ = [
     "ACCESS_TOKEN_KEY",
     "ACQUIRE_TASK_METHOD",
     "ACTIVATE_NODE_PATH",
-    "FLEET_HTTP_PUBLIC_KEY_HEADER",
     "NOOP_ACCOUNT_NAME",
     "NOOP_FLWR_AID",
+    "PUBLIC_KEY_HEADER",
     "PUBLIC_ROUTES",
+    "PUSH_MESSAGES_PATH",
+    "SIGNATURE_HEADER",
+    "SYSTEM_TIME_TOLERANCE",
+    "TIMESTAMP_HEADER",
+    "TIMESTAMP_TOLERANCE",
     "AccountInfo",
     "AcquireTaskRequest",
     "ApiErrorCode",
@@ -112,6 +153,7 @@ __all__ = [
     "TaskType",
     "UnregisterNodeRequest",
     "build_fab_from_files",
+    "bytes_to_public_key",
     "create_app",
     "fab_to_proto",
     "get_uvicorn_log_config",
@@ -121,5 +163,7 @@ __all__ = [
     "public_key_to_bytes",
     "run_serverapp",
     "shorten_object_waits",
+    "speaks_for_another",
     "user_config_to_proto",
+    "verify_signature",
 ]

@@ -2,8 +2,8 @@
 
 Flower serves its Control, Runtime and Fleet APIs on one port and authenticates sites alone: whoever
 reaches that port with the CA certificate could register a node, start a run with code of their own
-or take the ServerApp's token. Here the public listener answers a closed list of routes that
-registered sites use, and /health; the rest answers on loopback, to whoever holds the token.
+or take the ServerApp's token. Here the public listener (`listener`) answers registered sites on a
+closed list of routes, and /health; the rest answers on loopback, to whoever holds the token.
 
 Run by the supervisor as ``python -m nognet_server.processes.superlink --parent PID ...``.
 """
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import binascii
 import contextlib
 import hmac
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,95 +25,9 @@ import uvicorn
 from nognet.supervision.children import parse_parent
 from nognet.supervision.parent import die_with_parent
 from nognet_server.processes import flower_internals as flower
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MAX_REQUEST_BYTES = 32 * 1024 * 1024
-"""Flower sends arrays in chunks of 20 MiB; it reads a body whole before it looks who sent it."""
-REASON_HEADER = b"x-nognet-reason"
-UNREGISTERED, ONLINE = b"unregistered", b"online"
-
-
-class PublicListener:
-    """Let through what registered sites ask for, and answer 404 to everything else.
-
-    A refused activation is given its reason (Flower answers both alike): the key is registered
-    nowhere, or its site is online already. Only who signed the request with that key gets so far.
-    """
-
-    def __init__(self, application: Application, is_registered: Callable[[bytes], bool]) -> None:
-        self.application = application
-        self.is_registered = is_registered
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        route = (scope.get("method"), scope.get("path"))
-        if scope["type"] != "http" or route not in flower.PUBLIC_ROUTES:
-            await _answer_not_found(scope, send)
-        elif _declared_bytes(scope) > MAX_REQUEST_BYTES:
-            await _answer(send, 413, b"too large")
-        else:
-            if route[1] == flower.ACTIVATE_NODE_PATH:
-                send = self._with_reason(scope, send)
-            await self.application(scope, _limited(receive), send)
-
-    def _with_reason(self, scope: Scope, send: Send) -> Send:
-        async def send_with_reason(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 412:
-                key = _public_key(scope)
-                known = await asyncio.to_thread(self.is_registered, key)
-                reason = (REASON_HEADER, ONLINE if known else UNREGISTERED)
-                message = {**message, "headers": [*message.get("headers", []), reason]}
-            await send(message)
-
-        return send_with_reason
-
-
-def _declared_bytes(scope: Scope) -> int:
-    """Read a request's Content-Length, which the server holds to be a number; 0 without one."""
-    return max(
-        (int(value) for name, value in scope["headers"] if name == b"content-length"), default=0
-    )
-
-
-def _limited(receive: Receive) -> Receive:
-    """Cut the connection of a request whose body, of no declared length, grows too large."""
-    received = 0
-
-    async def receive_limited() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        return message if received <= MAX_REQUEST_BYTES else {"type": "http.disconnect"}
-
-    return receive_limited
-
-
-def _public_key(scope: Scope) -> bytes:
-    wanted = flower.FLEET_HTTP_PUBLIC_KEY_HEADER.encode("ascii")
-    for name, value in scope["headers"]:
-        if name == wanted:
-            with contextlib.suppress(binascii.Error):
-                return base64.b64decode(value, validate=True)
-    return b""
-
-
-async def _answer_not_found(scope: Scope, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    await _answer(send, 404, b"not found")
-
-
-async def _answer(send: Send, status: int, text: bytes) -> None:
-    length = str(len(text)).encode("ascii")
-    headers = [(b"content-type", b"text/plain"), (b"content-length", length)]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+from nognet_server.processes.admission import Admission
+from nognet_server.processes.connections import make_room, public_connections
+from nognet_server.processes.listener import PublicListener
 
 
 class ControlToken(flower.ControlAuthnPlugin):
@@ -221,14 +133,17 @@ def main() -> None:
         **common,
     )
     public = uvicorn.Config(
-        PublicListener(app, is_registered),
+        PublicListener(app, Admission(is_registered)),
         host=host,
         port=int(port),
         lifespan="off",
+        ws="none",
+        http=public_connections(),  # type: ignore[arg-type]  # uvicorn calls it as it calls a class
         ssl_keyfile=options.key,
         ssl_certfile=options.certificate,
         **common,
     )
+    make_room()
     asyncio.run(serve(public, private))
 
 
