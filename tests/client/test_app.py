@@ -18,6 +18,7 @@ from nognet_client.tasks import Work
 
 from nognet.config import RoiConfig, StudyConfig
 from nognet.errors import GeometryError, TrainingError
+from nognet.fit.train import train_round
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import FlatWeights, pack
@@ -26,6 +27,7 @@ from nognet.wire.records import (
     EvaluateTask,
     JoinReply,
     JoinTask,
+    ReplyForm,
     TrainReply,
     TrainTask,
 )
@@ -144,7 +146,28 @@ def test_a_task_sent_again_is_answered_without_training_twice(tmp_path: Path) ->
     assert dataclasses.replace(one, weights=two.weights) == two
 
 
-@pytest.mark.parametrize("change", ["round", "run", "weights", "study"])
+def test_a_control_variate_is_made_once_and_kept_with_its_reply(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path, strategy="scaffold"), make_site(tmp_path, "site_a")
+    task = dataclasses.replace(train_task(study), correction=0 * weights_of(study))
+    form, calls = ReplyForm(control=True), []
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(named["correction"])
+        return train_round(*arguments, **named)
+
+    work = Work(train=counted, evaluate=stub_work().evaluate)
+    answers = [ask(build_app(work), site, MessageType.TRAIN, train_content(task)) for _ in range(2)]
+    one, two = (
+        TrainReply.from_content(a.content, length=task.weights.size, form=form) for a in answers
+    )
+    assert len(calls) == 1
+    assert one.control is not None
+    assert two.control is not None
+    assert one.control.any()
+    assert np.array_equal(one.control, two.control)
+
+
+@pytest.mark.parametrize("change", ["round", "run", "weights", "study", "correction"])
 def test_another_task_is_trained_anew(tmp_path: Path, change: str) -> None:
     study, site, counted = make_study(tmp_path), make_site(tmp_path, "site_a"), Counted()
     app = build_app(Work(train=counted, evaluate=stub_work().evaluate))
@@ -153,6 +176,7 @@ def test_another_task_is_trained_anew(tmp_path: Path, change: str) -> None:
         "round": dataclasses.replace(task, round_number=2),
         "run": dataclasses.replace(task, run_token="cd" * 16),
         "weights": dataclasses.replace(task, weights=task.weights + np.float32(1)),
+        "correction": dataclasses.replace(task, correction=0 * task.weights),
         "study": dataclasses.replace(task, study_json=make_study(tmp_path, rounds=9).for_sites()),
     }[change]
     for each in (task, other):

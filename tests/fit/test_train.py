@@ -11,7 +11,9 @@ import torch
 from nognet.config import (
     FedProxConfig,
     PrivacyConfig,
+    QFedAvgConfig,
     RoiConfig,
+    ScaffoldConfig,
     SiteConfig,
     StudyConfig,
     TrainingConfig,
@@ -122,6 +124,59 @@ def test_fedprox_holds_the_weights_nearer_to_the_global_ones(
     assert _distance(_round(free, site, weights).weights, plain.weights) == 0
     near = _distance(_round(held, site, weights).weights, weights)
     assert near < _distance(plain.weights, weights)
+
+
+def test_scaffold_without_or_with_a_correction_of_zero_is_fedavg_bit_for_bit(
+    study: StudyConfig, site: Opened
+) -> None:
+    weights = initial_weights(study.network, study.seed)
+    plain = _round(study, site, weights)
+    ours = study.model_copy(update={"strategy": ScaffoldConfig(name="scaffold")})
+    zero = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+    for correction in (None, zero):
+        outcome = train_round(ours, *site, weights, round_number=1, correction=correction)
+        assert all(torch.equal(outcome.weights[n], plain.weights[n]) for n in weights)
+        assert outcome.mean_loss == plain.mean_loss
+        assert outcome.control is not None
+        assert list(outcome.control) == list(weights)
+        assert _distance(outcome.control, zero) > 0
+    assert plain.control is None
+    assert plain.start_loss is None
+
+
+def test_a_correction_leads_elsewhere(study: StudyConfig, site: Opened) -> None:
+    weights = initial_weights(study.network, study.seed)
+    ours = study.model_copy(update={"strategy": ScaffoldConfig(name="scaffold")})
+    some = {name: torch.full_like(tensor, 0.1) for name, tensor in weights.items()}
+    one = train_round(ours, *site, weights, round_number=1)
+    two = train_round(ours, *site, weights, round_number=1, correction=some)
+    assert _distance(one.weights, two.weights) > 0
+
+
+def test_the_loss_of_the_global_weights_is_measured_where_it_is_asked_for(
+    study: StudyConfig, site: Opened
+) -> None:
+    weights = initial_weights(study.network, study.seed)
+    fair = study.model_copy(update={"strategy": QFedAvgConfig(name="qfedavg")})
+    outcome, plain = _round(fair, site, weights), _round(study, site, weights)
+    assert outcome.start_loss is not None
+    assert outcome.start_loss > 0
+    assert all(torch.equal(outcome.weights[n], plain.weights[n]) for n in weights)
+
+
+@pytest.mark.parametrize(
+    "strategy", [QFedAvgConfig(name="qfedavg"), ScaffoldConfig(name="scaffold")]
+)
+def test_a_strategy_that_wants_more_than_an_update_gets_nothing_of_a_private_site(
+    study: StudyConfig, site: Opened, strategy: QFedAvgConfig | ScaffoldConfig
+) -> None:
+    private = PrivacyConfig(noise_multiplier=1.0, delta=1e-3)
+    config = site[0].model_copy(update={"privacy": private})
+    asked = study.model_copy(update={"strategy": strategy})
+    with pytest.raises(ConfigError, match=f"strategy {strategy.name}") as caught:
+        _round(asked, (config, site[1]), initial_weights(study.network, study.seed))
+    assert caught.value.public_code == "ConfigError:strategy-private"
+    assert read_history(config).steps == 0
 
 
 def test_a_site_without_training_pairs_is_told_so(

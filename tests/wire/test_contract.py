@@ -54,6 +54,14 @@ def test_another_network_differs_in_its_parameters(tmp_path: Path) -> None:
     assert all(item.startswith("parameter ") for item in items)
 
 
+def test_what_a_reply_carries_is_part_of_the_contract(tmp_path: Path) -> None:
+    plain = contract(make_study(tmp_path, strategy="fedyogi"))
+    assert plain == contract(make_study(tmp_path))
+    for strategy in ("scaffold", "qfedavg"):
+        asked = contract(make_study(tmp_path, strategy=strategy))
+        assert differing_items(plain, asked) == ("training reply",)
+
+
 def test_a_contract_survives_json() -> None:
     items = {"axes": "z, y, x", "mask": "0 1"}
     assert parse_contract(contract_json(items)) == items

@@ -15,6 +15,7 @@ from nognet.wire.records import (
     EvaluateTask,
     JoinReply,
     JoinTask,
+    ReplyForm,
     TrainReply,
     TrainTask,
     content_bytes,
@@ -94,6 +95,43 @@ def test_train_reply_survives_the_wire(reply: TrainReply) -> None:
     assert same(TrainReply.from_content(reply.to_content(), length=LENGTH), reply)
 
 
+def test_a_correction_survives_the_wire() -> None:
+    task = TrainTask(3, "{}", "cd" * 32, TOKEN, WEIGHTS, correction=-WEIGHTS)
+    assert same(TrainTask.from_content(train_task_content(task)), task)
+
+
+def test_what_a_strategy_wants_of_a_reply_survives_the_wire() -> None:
+    full = dataclasses.replace(REPLY, start_loss=0.5, control=-WEIGHTS)
+    form = ReplyForm(control=True, start_loss=True)
+    assert same(TrainReply.from_content(full.to_content(), length=LENGTH, form=form), full)
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        ({}, ReplyForm(control=True)),
+        ({}, ReplyForm(start_loss=True)),
+        ({"control": WEIGHTS}, ReplyForm()),
+        ({"control": WEIGHTS}, ReplyForm(start_loss=True)),
+    ],
+)
+def test_a_reply_of_another_form_than_wanted_is_refused(
+    values: dict[str, Any], form: ReplyForm
+) -> None:
+    content = dataclasses.replace(REPLY, **values).to_content()
+    with pytest.raises(WireError) as caught:
+        TrainReply.from_content(content, length=LENGTH, form=form)
+    assert caught.value.code == "keys"
+
+
+@pytest.mark.parametrize("loss", [0.0, -1.0])
+def test_a_loss_of_the_global_weights_that_is_not_above_zero_is_refused(loss: float) -> None:
+    content = dataclasses.replace(REPLY, start_loss=loss).to_content()
+    with pytest.raises(WireError) as caught:
+        TrainReply.from_content(content, length=LENGTH, form=ReplyForm(start_loss=True))
+    assert caught.value.code == "range"
+
+
 def test_evaluate_task_and_reply_survive_the_wire() -> None:
     task = EvaluateTask(3, "test", "{}", "cd" * 32, TOKEN, WEIGHTS)
     assert same(EvaluateTask.from_content(task.to_content()), task)
@@ -137,11 +175,13 @@ def test_bad_numbers_of_a_train_reply_are_refused(values: dict[str, Any], code: 
         (np.zeros((LENGTH, 1), np.float32), "shape"),
     ],
 )
-def test_bad_weights_of_a_train_reply_are_refused(array: np.ndarray, code: str) -> None:
+@pytest.mark.parametrize("which", ["weights", "control"])
+def test_bad_vectors_of_a_train_reply_are_refused(array: np.ndarray, code: str, which: str) -> None:
     content = REPLY.to_content()
-    content["arrays"] = ArrayRecord({"weights": Array(array)})
+    arrays = {"weights": Array(WEIGHTS), "control": Array(WEIGHTS), which: Array(array)}
+    content["arrays"] = ArrayRecord(arrays)
     with pytest.raises(WireError) as caught:
-        TrainReply.from_content(content, length=LENGTH)
+        TrainReply.from_content(content, length=LENGTH, form=ReplyForm(control=True))
     assert caught.value.code == code
 
 
