@@ -47,6 +47,11 @@ def build_app(work: Work) -> ClientApp:
     return app
 
 
+def site_name_of(context: Context) -> str:
+    """Give the name of the site that the node serves."""
+    return _site_config(context).name
+
+
 def _site_config(context: Context) -> SiteConfig:
     path = context.node_config.get(SITE_CONFIG)
     if not isinstance(path, str):

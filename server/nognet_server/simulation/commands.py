@@ -31,6 +31,16 @@ def sim(  # noqa: PLR0913, PLR0917  each option is an argument
     workers: Annotated[
         int | None, typer.Option(min=1, help="Sites that work at once; by default one a core.")
     ] = None,
+    chaos: Annotated[
+        str | None,
+        typer.Option(
+            help="Faults to inflict, as 'drop:site_b@3, slow:site_a x5, nan:site_c@2, oom:site_a@4,"
+            " skew:site_b+300s, poison:site_c'; the study then runs without them too, to compare."
+        ),
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option(help="With --chaos: also run without the faults.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout.")] = False,
     verbose: Annotated[bool, typer.Option(help="Show Flower's own log too.")] = False,
     log_format: LogFormatOption = LogFormat.text,
@@ -53,6 +63,8 @@ def sim(  # noqa: PLR0913, PLR0917  each option is an argument
         workers=workers,
         as_json=as_json,
         verbose=verbose,
+        chaos=chaos,
+        reference=reference,
         bar=log_format is LogFormat.text and not verbose,  # Flower's log would run into it
     )
     plan = plan_of(request)

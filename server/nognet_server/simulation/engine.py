@@ -64,6 +64,14 @@ def load_client_app(reference: str = CLIENT_APP) -> ClientApp:
     return app
 
 
+def load_chaotic_app(faults: str, module: str = "nognet_client.chaos") -> ClientApp:
+    """Load the ClientApp of a rehearsal, whose sites fail as `faults` says."""
+    app = import_module(module).chaotic_app(faults)
+    if not isinstance(app, ClientApp):
+        raise TypeError(f"{module} gave no Flower ClientApp")
+    return app
+
+
 def simulate(
     server_app: ServerApp,
     client_app: ClientApp,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nognet.config import SiteConfig, StudyConfig, load_site, load_study
+from nognet.config.chaos import Fault, parse_chaos
 from nognet.errors import ConfigError, ContractError
 from nognet_server.run_folder import RunFolder, existing_run_folder
 
@@ -22,15 +23,26 @@ class Request:
     as_json: bool = False
     verbose: bool = False
     bar: bool = False
+    chaos: str | None = None
+    reference: bool = True
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A command line that makes sense: the study, its sites by name, the run to go on with."""
+    """A command line that makes sense: the study, its sites by name, the run to go on with.
+
+    `faults` are inflicted on the sites, on purpose.
+    """
 
     study: StudyConfig
     sites: tuple[tuple[Path, SiteConfig], ...]
     resumed: RunFolder | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def chaos(self) -> str:
+        """Write the faults as they are given; empty without."""
+        return ", ".join(map(str, self.faults))
 
 
 def plan_of(request: Request) -> Plan:
@@ -41,7 +53,10 @@ def plan_of(request: Request) -> Plan:
         ContractError: a site's ROI is not the study's.
     """
     study, folder = _study_of(request)
-    return Plan(study, tuple(_sites_of(request.sites, study)), folder)
+    sites = tuple(_sites_of(request.sites, study))
+    names = [config.name for _, config in sites]
+    faults = () if request.chaos is None else parse_chaos(request.chaos, names)
+    return Plan(study, sites, folder, faults)
 
 
 def _study_of(request: Request) -> tuple[StudyConfig, RunFolder | None]:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nognet.config import SiteConfig
@@ -16,6 +17,7 @@ from nognet.console import emit, say
 from nognet.data.site.prepare import prepare_site, prepared_or_prepare
 from nognet.data.store import PreparedSite
 from nognet.errors import INTERRUPTED_EXIT_CODE, NognetError
+from nognet.files import write_json_atomic
 from nognet.report.html import build_report
 from nognet.report.metrics_file import read_metrics
 from nognet.report.site_cases import cases_of_site
@@ -27,9 +29,11 @@ from nognet_server.simulation.engine import (
     SimulatedSite,
     SimulationStopped,
     default_workers,
+    load_chaotic_app,
     load_client_app,
     simulate,
 )
+from nognet_server.simulation.rehearsal import rehearsal, rehearsal_lines
 from nognet_server.simulation.request import Plan, Request
 from nognet_server.simulation.steps_shown import steps_shown
 
@@ -46,6 +50,29 @@ def run_session(request: Request, plan: Plan) -> int:
     """
     for path, config in plan.sites:
         _prepare(path, config)
+    code, folder = _run(request, plan)
+    if plan.faults:
+        code = _rehearsed(request, plan, code, folder)
+    _leave_if_threads_work(_sites_at_work(), code)
+    return code
+
+
+def _rehearsed(request: Request, plan: Plan, code: int, folder: RunFolder) -> int:
+    """Run the study without the faults too, and say what they cost."""
+    calm: RunFolder | None = None
+    if request.reference:
+        say("nognet: the same study without faults, to compare")
+        calm_code, calm = _run(request, replace(plan, faults=(), resumed=None))
+        code = code or calm_code
+    found = rehearsal(plan.chaos, folder, calm)
+    write_json_atomic(folder.path / "chaos.json", found)
+    for line in rehearsal_lines(found):
+        emit(line) if not request.as_json else say(line)
+    return code
+
+
+def _run(request: Request, plan: Plan) -> tuple[int, RunFolder]:
+    """Run the plan; give the exit code and where everything of the run is."""
     folder = plan.resumed
     if folder is None:
         folder = new_run_folder(plan.study)
@@ -59,18 +86,16 @@ def run_session(request: Request, plan: Plan) -> int:
     )
     with _log_file(folder):
         try:
-            _simulate(plan.sites, settings, request)
+            _simulate(plan, settings, request)
         except SimulationStopped as err:
             _say_how_to_resume(folder, request)
             _leave_if_threads_work(err.threads_left, INTERRUPTED_EXIT_CODE)
-            return INTERRUPTED_EXIT_CODE
+            sys.exit(INTERRUPTED_EXIT_CODE)
         except NognetError as err:
             say(f"nognet: {err}")
-            _leave_if_threads_work(_sites_at_work(), err.exit_code)
-            return err.exit_code
+            return err.exit_code, folder
     _report(folder, plan.sites, as_json=request.as_json)
-    _leave_if_threads_work(_sites_at_work(), 0)
-    return 0
+    return 0, folder
 
 
 def _prepare(path: Path, config: SiteConfig) -> PreparedSite:
@@ -93,20 +118,19 @@ def _prepare(path: Path, config: SiteConfig) -> PreparedSite:
     return prepared
 
 
-def _simulate(
-    configs: Sequence[tuple[Path, SiteConfig]], settings: RunSettings, request: Request
-) -> None:
+def _simulate(plan: Plan, settings: RunSettings, request: Request) -> None:
     from nognet_server.app import app
 
     if request.verbose:
         _log.setLevel(logging.DEBUG)
-    sites = [SimulatedSite(config.name, path, config.threads) for path, config in configs]
+    sites = [SimulatedSite(config.name, path, config.threads) for path, config in plan.sites]
     workers = request.workers or default_workers(len(sites))
     _log.info("run folder %s; %d sites, %d at once", settings.run_folder, len(sites), workers)
     names = [site.name for site in sites]
     shown = steps_shown(names, settings.study.rounds) if request.bar else contextlib.nullcontext()
+    client_app = load_chaotic_app(plan.chaos) if plan.faults else load_client_app()
     with shown:
-        simulate(app, load_client_app(), sites, settings, workers=workers)
+        simulate(app, client_app, sites, settings, workers=workers)
 
 
 def _report(folder: RunFolder, sites: Sequence[tuple[Path, SiteConfig]], *, as_json: bool) -> None:

@@ -1,0 +1,109 @@
+"""A ClientApp for rehearsals: sites fail as `--chaos` says, on purpose and by round.
+
+Never loaded in a real run: `nognet_client.app:app` knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from nognet.config import SiteConfig, StudyConfig
+from nognet.config.chaos import Fault, parse_chaos
+from nognet.data.store import PreparedSite
+from nognet.fit.outcome import RoundOutcome
+from nognet.fit.weights import Weights
+from nognet.wire.records import ROUND_KEY
+from nognet_client.app import build_app, site_name_of
+from nognet_client.flower_adapter import error_reply
+from nognet_client.tasks import TrainFunction, Work
+
+_log = logging.getLogger("nognet.chaos")
+Sleep = Callable[[float], None]
+DROPPED = "SiteDropped:chaos"
+
+
+class ChaoticApp(ClientApp):
+    """A ClientApp whose messages, too, can be disturbed: dropped, or sent with a wrong clock."""
+
+    def __init__(self, inner: ClientApp, faults: Sequence[Fault]) -> None:
+        super().__init__()
+        self.inner, self.faults = inner, tuple(faults)
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer; or as if the site were gone, or its clock were wrong."""
+        site, number = site_name_of(context), _round_of(message)
+        striking = [f for f in self.faults if number is not None and f.strikes(site, number)]
+        for fault in striking:
+            if fault.kind == "drop":
+                _log.warning("chaos: %s is gone in round %d", site, number)
+                return error_reply(message, DROPPED)
+        reply = self.inner(message, context)
+        for fault in striking:
+            if fault.kind == "skew":  # as a reply made by such a clock: it ends when the task does
+                reply.metadata.created_at += fault.seconds
+                reply.metadata.ttl -= fault.seconds
+        return reply
+
+
+def chaotic_app(text: str, work: Work | None = None, *, sleep: Sleep = time.sleep) -> ClientApp:
+    """Make the ClientApp of a rehearsal.
+
+    Args:
+        text: Faults, as `parse_chaos` reads them.
+        work: What the sites do where no fault strikes.
+        sleep: Of a slow site.
+    """
+    faults, usual = parse_chaos(text), work or Work()
+    return ChaoticApp(
+        build_app(Work(train=_disturbed(usual.train, faults, sleep), evaluate=usual.evaluate)),
+        faults,
+    )
+
+
+def _disturbed(train: TrainFunction, faults: Sequence[Fault], sleep: Sleep) -> TrainFunction:
+    def disturbed(
+        study: StudyConfig,
+        site: SiteConfig,
+        prepared: PreparedSite,
+        weights: Weights,
+        *,
+        round_number: int,
+        **named: Any,  # noqa: ANN401  passed on as they come
+    ) -> RoundOutcome:
+        striking = [fault for fault in faults if fault.strikes(site.name, round_number)]
+        for fault in striking:
+            _log.warning("chaos: %s in round %d", fault, round_number)
+            if fault.kind == "oom":
+                raise MemoryError
+        started = time.perf_counter()
+        outcome = train(study, site, prepared, weights, round_number=round_number, **named)
+        for fault in striking:
+            if fault.kind == "slow":
+                sleep((fault.times - 1.0) * (time.perf_counter() - started))
+            elif fault.kind in {"nan", "poison"}:
+                outcome = replace(outcome, weights=_spoilt(fault, weights, outcome.weights))
+        return outcome
+
+    return disturbed
+
+
+def _spoilt(fault: Fault, start: Weights, end: Weights) -> Weights:
+    """Give weights with a NaN, or with the opposite of the update."""
+    if fault.kind == "nan":
+        return {name: tensor * float("nan") for name, tensor in end.items()}
+    return {name: start[name] - fault.times * (end[name] - start[name]) for name in end}
+
+
+def _round_of(message: Message) -> int | None:
+    """Give the round of a task; None for the question who a site is."""
+    for record in message.content.config_records.values():
+        if isinstance(number := record.get(ROUND_KEY), int):
+            return number
+    return None
