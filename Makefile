@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-fast test-federation test-slow test-real bench docs golden clean
+.PHONY: help demo test lint types test-fast test-federation test-slow test-real bench bench-robustness docs golden clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test-real: $(READY_DEV) ## tests on real CT in $$NOGNET_REAL_DATA (default ../sh
 
 bench: $(READY_DEV) ## time and memory of the steps of the way; figures for docs/benchmarks.md
 	$(RUN)/nognet benchmark step
+
+bench-robustness: $(READY_DEV) ## one bad site among seven, strategy by strategy (about 10 minutes); figures for docs/benchmarks.md
+	$(RUN)/python -m nognet_server.robustness --out runs/robustness --force --commit "$$(git rev-parse HEAD)"
 
 golden: $(READY_DEV) ## write the figures of the golden runs anew; look at the diff before committing
 	$(RUN)/python -m pytest -q --regenerate-golden tests/federation/test_simulation_command.py -k stored_figures
