@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-fast test-federation test-slow test-real bench bench-robustness docs golden clean
+.PHONY: help demo test lint types test-fast test-federation fault-matrix test-slow test-real bench bench-robustness docs golden clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ test-fast: $(READY_DEV) ## the tests without processes, without coverage
 
 test-federation: $(READY_DEV) ## server and clients as processes over TLS on loopback
 	$(RUN)/python -m pytest -m federation
+
+fault-matrix: $(READY_DEV) ## every process killed in every phase of a round (about 25 minutes); the table of docs/reliability.md
+	$(RUN)/python -m pytest tests/federation/test_fault_matrix.py --fault-table faults.md
 
 test-slow: $(READY_DEV) ## the tests that take more than a few seconds
 	$(RUN)/python -m pytest -m slow

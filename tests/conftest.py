@@ -19,3 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Write the figures that golden tests compare with anew (make golden).",
     )
+    parser.addoption(
+        "--fault-table",
+        metavar="PATH",
+        help="Write what each fault of the fault matrix did, as Markdown (make fault-matrix).",
+    )

@@ -68,8 +68,8 @@ class ReplyCache:
     ) -> None:
         """Keep a reply, and drop those that nobody can ask for any more.
 
-        Raises:
-            OSError: the state folder can't be written.
+        Where it can't be written (a full disk), the reply still goes out; should it get lost on
+        its way, the task is done again.
         """
         arrays: dict[str, NDArray[Any]] = {}
         values = asdict(reply)
@@ -80,8 +80,18 @@ class ReplyCache:
             values["statistics"] = dict(reply.statistics)
         entry = json.dumps({"digest": digest, "reply": values}, allow_nan=False)
         path = self._path(task)
-        with atomic_path(path, mode=0o600) as temporary:
-            safetensors.numpy.save_file(arrays, temporary, metadata={_KEY: entry})
+        try:
+            with atomic_path(path, mode=0o600) as temporary:
+                safetensors.numpy.save_file(arrays, temporary, metadata={_KEY: entry})
+        except (OSError, safetensors.SafetensorError) as err:
+            _log.warning(
+                "round %d: the reply can't be kept in %s (%s); it is sent all the same. Free some "
+                "space: a reply that gets lost would have to be made again",
+                task.round_number,
+                self._folder,
+                getattr(err, "strerror", None) or type(err).__name__,
+            )
+            return
         _drop(_newest_first(path.parent.glob("*.reply"))[_KEPT_REPLIES:])
         _drop(_newest_first(self._folder.iterdir())[_KEPT_RUNS:])
 

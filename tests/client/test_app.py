@@ -261,3 +261,15 @@ def test_what_is_wrong_at_the_edge_is_told_by_its_code(
     answer = ask(build_app(stub_work()), site, MessageType.TRAIN, content)
     assert answer.has_error()
     assert answer.error.reason == code
+
+
+def test_a_reply_that_cannot_be_kept_is_sent_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = train_task(make_study(tmp_path), round_number=1)
+    reply = TrainReply("site_a", 1, task.weights, 1, 1, 1, 0.5, 0.1)
+    (tmp_path / "replies").write_text("a file in the way of the folder")
+    with caplog.at_level(logging.WARNING):
+        ReplyCache(tmp_path).keep(task, task_digest(task), reply)
+    assert "round 1: the reply can't be kept" in caplog.text
+    assert "it is sent all the same" in caplog.text
