@@ -10,6 +10,7 @@ from nognet.config.learning import (
     UncertaintyConfig,
 )
 from nognet.config.load import load_site, load_study, parse_study_json
+from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.site import (
     PreparationConfig,
     RegistrationConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "MetricName",
     "MultiKrumConfig",
     "NetworkConfig",
+    "PersonalisationConfig",
     "PreparationConfig",
     "PrivacyConfig",
     "QFedAvgConfig",

@@ -134,8 +134,21 @@ class SiteConfig(ConfigModel):
     preparation: PreparationConfig = PreparationConfig()
     privacy: PrivacyConfig | None = None
     """The site's own limits; of these and the study's the stricter holds."""
+    share_models: bool = False
+    """Where a study asks for it (`personalisation.cross_site`), let this site's own model go to the
+    coordinator and on to the other sites that share theirs, and evaluate theirs here. Models
+    travel, data doesn't; but a model that was trained here may tell something of who was in it."""
     server: ServerLinkConfig | None = None
     """Needed to take part in a deployed run; not in simulation."""
+
+    @model_validator(mode="after")
+    def _no_model_is_shared_under_privacy(self) -> SiteConfig:
+        if self.share_models and self.privacy is not None:
+            raise ValueError(
+                "share_models: true lets the site's own model travel, which privacy doesn't cover; "
+                "set share_models: false, or leave privacy out"
+            )
+        return self
 
     @classmethod
     def with_paths_from(cls, base: Path, values: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from nognet.config.learning import (
     TrainingConfig,
     UncertaintyConfig,
 )
+from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.strategies import FedAvgConfig, StrategyConfig
 
 
@@ -63,6 +64,7 @@ class StudyConfig(ConfigModel):
     selection: SelectionConfig = SelectionConfig()
     uncertainty: UncertaintyConfig = UncertaintyConfig()
     privacy: PrivacyConfig | None = None
+    personalisation: PersonalisationConfig = PersonalisationConfig()
     runs: Path = Path("runs")
     """Folder of run folders."""
     server: ServerConfig | None = None
@@ -86,6 +88,15 @@ class StudyConfig(ConfigModel):
             raise ValueError(
                 f"strategy {name} sends more of each site than its noised update, which privacy "
                 "doesn't cover; take another strategy, or leave privacy out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_model_visits_under_privacy(self) -> StudyConfig:
+        if self.privacy is not None and self.personalisation.cross_site != "none":
+            raise ValueError(
+                "personalisation.cross_site lets each site's own model travel, which privacy "
+                "doesn't cover; set cross_site: none, or leave privacy out"
             )
         return self
 

@@ -13,14 +13,15 @@ from nognet.config import LossConfig, TrainingConfig
 from nognet.errors import TrainingError
 from nognet.fit.control import ControlVariate
 from nognet.fit.device import autocast, check_precision
+from nognet.fit.pull import Pull
 from nognet.network import Batch, total_loss
 
 
 class TrainingSteps:
     """Takes steps on one network, which is changed in place.
 
-    Any network will do that is called as `nognet.network.MTNoGNet` is. With `proximal_mu` above 0
-    FedProx' pull to the weights at the start is added, with `control` SCAFFOLD's correction.
+    Any network will do that is called as `nognet.network.MTNoGNet` is. With `pull` FedProx' or
+    Ditto's pull to other weights is added, with `control` SCAFFOLD's correction.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class TrainingSteps:
         loss: LossConfig,
         device: torch.device,
         *,
-        proximal_mu: float = 0.0,
+        pull: Pull | None = None,
         control: ControlVariate | None = None,
     ) -> None:
         """Make the optimiser and set the network to training.
@@ -40,7 +41,7 @@ class TrainingSteps:
             training: Optimiser, clipping, precision, average.
             loss: Weights of the terms.
             device: Where the network is.
-            proximal_mu: Of FedProx' term.
+            pull: Of the network's parameters to other weights.
             control: SCAFFOLD's, of the network's parameters.
 
         Raises:
@@ -48,13 +49,11 @@ class TrainingSteps:
         """
         check_precision(device, training.precision)
         self.network, self.training, self.loss, self.device = network, training, loss, device
-        self.proximal_mu = proximal_mu
         self.parameters = list(network.parameters())
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.control = control
-        self.start = [p.detach().clone() for p in self.parameters] if proximal_mu > 0 else []
+        self.pull, self.control = pull, control
         on = training.ema_decay > 0
         self.average = [p.detach().clone() for p in self.parameters] if on else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
@@ -112,8 +111,8 @@ class TrainingSteps:
         self.scaler.unscale_(self.optimizer)
         if self.control is not None and not self._is_skipped():
             self.control.take()
-        if self.proximal_mu > 0:
-            _add_proximal_gradient(self.parameters, self.start, self.proximal_mu)
+        if self.pull is not None:
+            self.pull.before_step()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip_norm)
         if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -126,6 +125,8 @@ class TrainingSteps:
             group["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.pull is not None:
+            self.pull.after_step(rate)
         self._move_average()
 
     def _is_skipped(self) -> bool:
@@ -177,13 +178,3 @@ class TrainingSteps:
 
 def _of(pair_ids: Sequence[str]) -> str:
     return f" for pairs {', '.join(pair_ids)}" if pair_ids else ""
-
-
-def _add_proximal_gradient(
-    parameters: Sequence[nn.Parameter], start: Sequence[Tensor], mu: float
-) -> None:
-    """Add the gradient of FedProx' term ``mu / 2 ||w - w_global||^2`` (Li et al. 2020, eq. 2)."""
-    with torch.no_grad():
-        for parameter, anchor in zip(parameters, start, strict=True):
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter - anchor, alpha=mu)

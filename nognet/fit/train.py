@@ -20,6 +20,7 @@ from nognet.fit.control import ControlVariate
 from nognet.fit.device import cpu_threads, reproducible, resolve_device
 from nognet.fit.loading import BatchSource
 from nognet.fit.outcome import RoundOutcome
+from nognet.fit.pull import Pull, pull_of_round
 from nognet.fit.schedule import learning_rate
 from nognet.fit.start_loss import mean_start_loss
 from nognet.fit.steps import TrainingSteps
@@ -45,6 +46,7 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
     round_number: int,
     progress: Progress | None = None,
     correction: Weights | None = None,
+    towards: Weights | None = None,
 ) -> RoundOutcome:
     """Train the network for one round on a site's training pairs.
 
@@ -60,6 +62,8 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
         round_number: From 1.
         progress: Called after each step with the step, the number of steps and the loss.
         correction: SCAFFOLD's ``c - c_i``, added to each gradient; None for none.
+        towards: Weights that Ditto's personal model is pulled to, which is what `weights` are then
+            (`nognet.fit.personal`); None for none.
 
     Raises:
         TrainingError: the site has no training pairs, a pair can't be learnt from (it is named), or
@@ -82,7 +86,10 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
         check_private(study)
     with cpu_threads(site.threads), reproducible():
         network = network_with(study.network, weights, device)
-        loop = _Round(study, site, network, round_number, progress, correction)
+        pull = pull_of_round(study, network, towards)
+        loop = _Round(
+            study, site, network, round_number, progress, pull=pull, correction=correction
+        )
         spent: PrivateRound | None = None
         mean_loss: float | None = None
         start_loss = loop.start_loss(pairs)
@@ -107,13 +114,15 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
 class _Round:
     """The steps of one round on one network."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a round depends on, each once
         self,
         study: StudyConfig,
         site: SiteConfig,
         network: MTNoGNet,
         round_number: int,
         progress: Progress | None,
+        *,
+        pull: Pull | None,
         correction: Weights | None,
     ) -> None:
         self.study, self.site, self.network = study, site, network
@@ -124,7 +133,7 @@ class _Round:
             study.training,
             study.loss,
             self.device,
-            proximal_mu=getattr(study.strategy, "proximal_mu", 0.0),
+            pull=pull,
             control=self._control_variate(correction) if study.strategy.sends_control else None,
         )
         names = ("train", study.seed, site.name, round_number)

@@ -16,7 +16,7 @@ from nognet.config import RoiConfig, StudyConfig
 from nognet.errors import ContractError
 from nognet.metrics.definitions import DEFINITIONS_VERSION
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 Contract = dict[str, str]
 _MAX_ITEMS = 20_000
 _MAX_SHOWN = 60
@@ -30,9 +30,9 @@ def contract(study: StudyConfig, *, roi: RoiConfig | None = None) -> Contract:
         roi: The ROI of the pairs at hand, where it may differ from the study's.
 
     Returns:
-        Item -> text, with one item ``parameter <name>`` for each parameter of the network.
+        Item -> text, with one item ``parameter <name>`` for each parameter that travels.
     """
-    from nognet.fit.weights import weight_spec
+    from nognet.fit.parts import shared_spec
 
     used = roi if roi is not None else study.roi
     low, high = used.hu_window
@@ -53,7 +53,7 @@ def contract(study: StudyConfig, *, roi: RoiConfig | None = None) -> Contract:
     }
     parameters = {
         f"parameter {tensor.name}": f"{tensor.dtype} {list(tensor.shape)}"
-        for tensor in weight_spec(study.network)
+        for tensor in shared_spec(study)
     }
     return {**meaning, **parameters}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nognet.config import LossConfig, NetworkConfig, TrainingConfig
 from nognet.errors import ConfigError, TrainingError
+from nognet.fit.pull import FedProxPull
 from nognet.fit.steps import TrainingSteps
 from nognet.fit.tensors import stack_pairs
 from nognet.network import Batch, MTNoGNet, build_network
@@ -173,7 +174,8 @@ def test_no_batch_is_no_step() -> None:
 def test_the_pull_of_fedprox_is_mu_times_the_distance() -> None:
     network = _network()
     training = TrainingConfig(gradient_clip_norm=1e9)
-    steps = TrainingSteps(network, training, LossConfig(), CPU, proximal_mu=0.5)
+    pull = FedProxPull(list(network.parameters()), 0.5)
+    steps = TrainingSteps(network, training, LossConfig(), CPU, pull=pull)
     with torch.no_grad():
         for parameter in steps.parameters:
             parameter.add_(0.25)
