@@ -12,15 +12,16 @@ from nognet_server.checkpoints import load_checkpoint, load_weights
 from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 from nognet_server.strategies.scaffold import corrections
 
-from nognet.config import StudyConfig
+from nognet.config import STRATEGY_NAMES, StudyConfig
 from nognet.errors import FederationError, TrainingError
 from nognet.fit.train import train_round
 from nognet.fit.weights import weight_spec
 from nognet.report.metrics_file import read_metrics
 from nognet.wire.flat import FlatWeights, flat_length
-from tests.builders.federation import make_site, make_study, run, stub_evaluate
+from tests.builders.federation import make_site, make_study, run, stub_evaluate, stub_work
 
 SITES = ("site_a", "site_b")
+PLAIN = sorted(set(STRATEGY_NAMES) - {"scaffold", "qfedavg"})
 
 
 def length_of(study: StudyConfig) -> int:
@@ -84,3 +85,36 @@ def test_a_private_site_is_left_out_by_name_and_the_others_go_on(tmp_path: Path)
     entry = read_metrics(folder.path).rounds[0].sites
     assert entry["site_a"].reason == "ConfigError:strategy-private"
     assert entry["site_b"].status == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_other_strategy_plays_a_whole_run_of_seven_sites(tmp_path: Path, name: str) -> None:
+    sites = [make_site(tmp_path, f"site_{letter}") for letter in "abcdefg"]
+    study = make_study(tmp_path, strategy=name, federation={"minimum_sites": 7})
+    folder = run(study, sites, work=stub_work())
+    metrics = read_metrics(folder.path)
+    assert metrics.status == "completed"
+    weights = [entry.weight for entry in metrics.rounds[-1].sites.values()]
+    assert weights == pytest.approx([1 / 7] * 7)
+    before, after = (weights_after(folder, number, study) for number in (0, 2))
+    assert not np.array_equal(before, after)
+
+
+def test_a_round_with_too_few_replies_for_the_rule_ends_the_run_and_keeps_it(
+    tmp_path: Path,
+) -> None:
+    sites = [make_site(tmp_path, f"site_{letter}") for letter in "abcde"]
+    study = make_study(tmp_path, strategy="krum", federation={"minimum_sites": 5})
+    folder = new_run_folder(study)
+    write_study(folder, study)
+
+    def train(study: StudyConfig, config: Any, *arguments: Any, **named: Any) -> Any:
+        if config.name == "site_c":
+            raise TrainingError("out of memory")
+        return stub_work().train(study, config, *arguments, **named)
+
+    with pytest.raises(FederationError, match="expected 5"):
+        run(study, sites, work=Work(train, stub_evaluate), folder=folder)
+    run(study, sites, work=stub_work(), folder=folder)
+    assert read_metrics(folder.path).status == "completed"

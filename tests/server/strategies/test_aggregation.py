@@ -102,7 +102,10 @@ def test_a_robust_rule_stays_among_the_honest_sites(
         with_weights(replies[where], np.clip(poison, -1e6, 1e6)), n_pairs=10**9, n_patients=10**9
     )
     new, _ = combined(study_with(tmp_path, name), replies)
-    slack = 1e-6 + 2 * np.ptp(honest, axis=0)  # multikrum may take a bad one that is among them
+    # number by number the median and the trimmed mean can't leave them; the others choose whole
+    # replies, and may take a bad one that is no farther from the honest than these are apart
+    near = 0 if name in {"fedmedian", "fedtrimmedavg"} else 2
+    slack = 1e-6 + near * np.ptp(honest, axis=0)
     assert (new >= honest.min(axis=0) - slack).all()
     assert (new <= honest.max(axis=0) + slack).all()
 
