@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ def save_model(
     network: NetworkConfig,
     roi: RoiConfig,
     provenance: Mapping[str, Any],
+    mode: int = 0o644,
 ) -> None:
     """Write a model in one step.
 
@@ -47,6 +49,7 @@ def save_model(
         network: The architecture.
         roi: Size and HU window of the ROIs it was trained on.
         provenance: JSON values: run, round, sites' counts, metrics ...
+        mode: Who may read the file.
 
     Raises:
         WireError: the weights don't fit the architecture.
@@ -61,8 +64,11 @@ def save_model(
     }
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(contiguous, temporary, metadata={_KEY: text})
+    with atomic_path(path, mode=mode) as temporary:
+        try:
+            safetensors.torch.save_file(contiguous, temporary, metadata={_KEY: text})
+        except safetensors.SafetensorError as err:  # its own name for a full disk
+            raise OSError(errno.EIO, str(err)) from err
 
 
 def load_model(path: Path) -> SavedModel:

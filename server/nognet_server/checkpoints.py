@@ -71,9 +71,10 @@ def save_checkpoint(folder: RunFolder, identity: RunIdentity, state: ServerState
         with atomic_path(path) as temporary:
             text = json.dumps(header, sort_keys=True, allow_nan=False)
             safetensors.numpy.save_file(arrays, temporary, metadata={_KEY: text})
-    except OSError as err:
+    except (OSError, safetensors.SafetensorError) as err:
+        cause = err.strerror if isinstance(err, OSError) else str(err)
         raise FederationError(
-            f"{path}: the checkpoint can't be written ({type(err).__name__}: {err.strerror}); the "
+            f"{path}: the checkpoint can't be written ({type(err).__name__}: {cause}); the "
             f"rounds before are safe; free some space and resume with --resume {folder.path}",
             code="checkpoint-not-written",
         ) from err

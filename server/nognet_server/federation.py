@@ -12,11 +12,15 @@ from typing import Any
 from flwr.serverapp import Grid
 
 import nognet
+from nognet.errors import FederationError
+from nognet.files import DISK_TROUBLE
 from nognet.fit.model_file import save_model
+from nognet.fit.parts import whole
 from nognet.report.metrics_file import RunStatus, write_metrics
 from nognet.wire.flat import FlatWeights, flat_length, unpack
 from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.checkpoints import load_weights, save_checkpoint
+from nognet_server.cross_site import let_models_visit
 from nognet_server.joining import Member, Wanted, admit, present, wait_for_sites
 from nognet_server.metrics_document import Final, RunValues, metrics_document
 from nognet_server.opening import Run, open_run, state_seconds
@@ -64,15 +68,32 @@ class _Session:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Write how the run ended, whatever ends it."""
-        status: RunStatus = "failed"
         try:
             yield
-            status = "completed"
         except (KeyboardInterrupt, SystemExit):
-            status = "interrupted"
+            self._write_end("interrupted")
             raise
-        finally:
+        except OSError as err:
+            self._write_end("failed")
+            if err.errno not in DISK_TROUBLE:
+                raise
+            raise FederationError(
+                f"{self.run.folder.path}: can't be written ({err.strerror}); the rounds that have "
+                f"a checkpoint are safe; free some space and resume with --resume "
+                f"{self.run.folder.path}",
+                code="run-folder-not-written",
+            ) from err
+        except BaseException:
+            self._write_end("failed")
+            raise
+        self.write("completed")
+
+    def _write_end(self, status: RunStatus) -> None:
+        """Write how it ended; where that can't be written, what ended it must still be told."""
+        try:
             self.write(status)
+        except OSError as err:
+            _log.warning("%s: can't be written (%s)", self.run.folder.metrics, err.strerror)
 
     def write(self, status: RunStatus) -> None:
         """Write `metrics.json`."""
@@ -143,6 +164,10 @@ class _Session:
         here = self._sites_here()
         test = ask_to_evaluate(self.run, here, weights, split="test", round_number=number)
         self.values = replace(self.values, final=Final(number, test))
+        if self.run.study.personalisation.cross_site != "none":
+            self.write("running")
+            visited = let_models_visit(self.run, self._sites_here(), round_number=number)
+            self.values = replace(self.values, final=Final(number, test, visited))
         self._save_model(weights, number, best.value if best else None)
 
     def _wait(self, wanted: Wanted) -> None:
@@ -176,12 +201,13 @@ class _Session:
             "round": number,
             "selection": {"metric": run.study.selection.metric, "value": value},
             "sites": sorted(self.values.roster.members),
+            "parts_left_at_sites": run.study.personalisation.local,
             "contract_hash": run.identity.contract_hash,
             "nognet_version": nognet.__version__,
         }
         save_model(
             run.folder.model,
-            unpack(weights, run.spec),
+            whole(run.study, unpack(weights, run.spec)),
             network=run.study.network,
             roi=run.study.roi,
             provenance=provenance,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,9 @@ from nognet.config import StudyConfig, load_study
 from nognet.errors import ConfigError, NognetError, WireError
 from nognet.files import write_json_atomic, write_text_atomic
 from nognet.report.metrics_file import RunStatus, end_run, read_metrics, write_metrics
+
+_log = logging.getLogger("nognet.server")
+_LITTLE_SPACE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,22 @@ def load_run_study(folder: RunFolder) -> StudyConfig:
 
 
 def write_outcome(folder: RunFolder, outcome: Outcome) -> None:
-    """Write how the run ended."""
+    """Write how the run ended; where that can't be written, it is in the log alone."""
     value = {"exit_code": outcome.exit_code, "message": outcome.message}
-    write_json_atomic(folder.outcome, value)
+    try:
+        write_json_atomic(folder.outcome, value)
+    except OSError as err:
+        _log.error(
+            "%s; and %s can't be written (%s)", outcome.message, folder.outcome, err.strerror
+        )
+
+
+def disk_hint(folder: RunFolder) -> str:
+    """Say that the run folder's disk is full, where it is; with what to do."""
+    free = shutil.disk_usage(folder.path).free
+    if free >= _LITTLE_SPACE:
+        return ""
+    return f"the disk of {folder.path} is full ({free} bytes free): free some space first; "
 
 
 def close_metrics(folder: RunFolder, status: RunStatus) -> None:
@@ -136,9 +154,11 @@ def close_metrics(folder: RunFolder, status: RunStatus) -> None:
         return  # no round was begun
     if metrics.status == "running":
         ended = datetime.now(UTC).isoformat(timespec="seconds")
-        write_metrics(
-            folder.metrics, end_run(metrics, status, ended=ended, seconds=metrics.seconds or 0.0)
-        )
+        closed = end_run(metrics, status, ended=ended, seconds=metrics.seconds or 0.0)
+        try:
+            write_metrics(folder.metrics, closed)
+        except OSError as err:  # how the run ended is told anyway; this must not hide it
+            _log.warning("%s: can't be written (%s)", folder.metrics, err.strerror)
 
 
 def outcome_of(error: BaseException | None, interrupted_code: int) -> Outcome:

@@ -224,7 +224,8 @@ def test_a_full_disk_at_the_coordinator_ends_the_run_cleanly(
         reach(going, "mid-training")
         filler = fill(disk)
         assert going.server.wait(WITHIN_S) == 9, going.server.output
-        assert "free some space and resume with --resume" in going.server.output
+        assert re.search("free some space (first|and resume)", going.server.output)
+        assert f"--resume {going.folder.path}" in going.server.output
         assert "Traceback" not in going.server.output
         filler.unlink()
         going.resume()
