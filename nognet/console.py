@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -29,40 +34,149 @@ def _print_version(wanted: bool) -> None:
 
 
 LogFormatOption = Annotated[LogFormat, typer.Option(help="How log lines look on stderr.")]
+HealthPortOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Serve grpc.health.v1 on this port of 127.0.0.1."),
+]
 VersionOption = Annotated[
     bool,
     typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
 ]
 
 
-class _JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message."""
+LOG_FIELDS = ("run", "round", "site", "exit_code")
+"""What a JSON line tells besides, where it is known: given for the process, or with a record."""
+_PRINTED = "stdout"
+_ROUND = re.compile(r"\bround (\d+)\b")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message; run, round and site where known.
+
+    Args:
+        fields: What holds for every line of this process.
+    """
+
+    def __init__(self, fields: Mapping[str, str | int] | None = None) -> None:
+        super().__init__()
+        self.fields = dict(fields or {})
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        """Write a record as a line."""
+        message = record.getMessage()
+        entry: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message,
+            **self.fields,
         }
-        return json.dumps(entry)
+        if found := _ROUND.search(message):
+            entry["round"] = int(found.group(1))
+        given = {name: getattr(record, name) for name in LOG_FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            given["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry | given)
 
 
-def set_up_logging(log_format: LogFormat = LogFormat.text, level: int = logging.INFO) -> None:
-    """Send the log of `nognet` to stderr, as text or as one JSON object a line."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up_logging(
+    log_format: LogFormat = LogFormat.text,
+    level: int = logging.INFO,
+    *,
+    fields: Mapping[str, str | int] | None = None,
+    file: Path | None = None,
+) -> None:
+    """Send the log of `nognet` to stderr, as text or as one JSON object a line.
+
+    Args:
+        log_format: How lines look on stderr.
+        level: Below it, nothing is shown.
+        fields: What every JSON line tells besides, for example run and site.
+        file: A file that gets the same lines as JSON, whatever the format on stderr.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
-    handler.setFormatter(_JsonFormatter() if log_format is LogFormat.json else text)
+    as_json = log_format is LogFormat.json
+    handler.setFormatter(JsonFormatter(fields) if as_json else text)
+    handlers = [handler]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        handlers[-1].setFormatter(JsonFormatter(fields))
     logger = logging.getLogger("nognet")
-    logger.handlers[:] = [handler]
+    for old in logger.handlers:
+        old.close()
+    logger.handlers[:] = handlers
     logger.setLevel(level)
     logger.propagate = False
+    if as_json:
+        _catch_the_rest(handler)
+        logging.captureWarnings(capture=True)
+        warned = logging.getLogger("py.warnings")
+        warned.handlers[:], warned.propagate = [handler], False
+
+
+def _catch_the_rest(handler: logging.Handler) -> None:
+    """Let what no logger of ours writes be JSON too: other libraries' warnings, a traceback."""
+    sys.excepthook = _log_uncaught
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(handler)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    logging.getLogger("nognet").critical(
+        "a defect of nognet: %s", kind.__name__, exc_info=(kind, error, traceback)
+    )
+
+
+class _PrintedLines(io.TextIOBase):
+    """A stdout whose lines become records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Log each line that is complete."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(None, lines):
+            logging.getLogger(_PRINTED).info("%s", line)
+        return len(text)
+
+
+def redirect_to_json(names: tuple[str, ...], fields: Mapping[str, str | int] | None = None) -> None:
+    """Let all that a child writes to stdout, its log file, be JSON lines: loggers and prints.
+
+    Args:
+        names: Loggers of other libraries.
+        fields: What every line tells besides.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter(fields))
+    _catch_the_rest(handler)
+    for name in (*names, _PRINTED):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    logging.getLogger(_PRINTED).setLevel(logging.INFO)
+    sys.stdout = _PrintedLines()
+
+
+def _writes_json() -> bool:
+    handlers = logging.getLogger("nognet").handlers
+    return bool(handlers) and isinstance(handlers[0].formatter, JsonFormatter)
 
 
 def say(message: str) -> None:
-    """Print a line for people to stderr, above a bar that is drawn there."""
-    sys.stderr.write(f"{message}\n")  # not typer.echo: it finds the stream below a bar's own
-    sys.stderr.flush()
+    """Print a line for people to stderr, above a bar that is drawn there; or log it as JSON."""
+    if _writes_json():
+        logging.getLogger("nognet").info("%s", message)
+        return
+    with contextlib.suppress(OSError):  # the terminal was closed: what is to be done is done
+        sys.stderr.write(f"{message}\n")  # not typer.echo: it finds the stream below a bar's own
+        sys.stderr.flush()
 
 
 def emit(text: str) -> None:
@@ -78,8 +192,14 @@ def run_guarded(command: Callable[[], object]) -> None:
     try:
         command()
     except NognetError as err:
-        say(f"nognet: {err}")
-        sys.exit(err.exit_code)
+        _end_with(str(err), err.exit_code)
     except KeyboardInterrupt:
-        say("nognet: interrupted")
-        sys.exit(INTERRUPTED_EXIT_CODE)
+        _end_with("interrupted", INTERRUPTED_EXIT_CODE)
+
+
+def _end_with(message: str, exit_code: int) -> NoReturn:
+    if _writes_json():
+        logging.getLogger("nognet").error("%s", message, extra={"exit_code": exit_code})
+    else:
+        say(f"nognet: {message}")
+    sys.exit(exit_code)

@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import typer
 
-from nognet.console import LogFormat, emit, run_guarded, say, set_up_logging
+from nognet.console import (
+    LogFormat,
+    emit,
+    redirect_to_json,
+    run_guarded,
+    say,
+    set_up_logging,
+)
 from nognet.errors import ConfigError, GeometryError, NognetError, PrivacyBudgetError
 
 
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
-    logger = logging.getLogger("nognet")
+    logger, hook = logging.getLogger("nognet"), sys.excepthook
+    root, others = logging.getLogger(), logging.getLogger().handlers[:]
+    root.handlers.clear()
     before = (logger.handlers[:], logger.level, logger.propagate)
     yield
+    for handler in logger.handlers:
+        handler.close()
     logger.handlers[:], logger.level, logger.propagate = before
+    sys.excepthook = hook
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = others
+    warned = logging.getLogger("py.warnings")
+    warned.handlers.clear()
+    warned.propagate = True
 
 
 def test_data_goes_to_stdout_and_words_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,3 +120,82 @@ def test_the_level_is_respected(capsys: pytest.CaptureFixture[str]) -> None:
     err = capsys.readouterr().err
     assert "hidden" not in err
     assert "shown" in err
+
+
+def json_lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_run_round_and_site_are_told_where_they_are_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up_logging(LogFormat.json, fields={"site": "hospital_a"})
+    log = logging.getLogger("nognet.client")
+    log.info("training, round %d", 3)
+    log.info("around 5 minutes left")
+    log.info("round 2 is done", extra={"round": 7, "run": "demo"})
+    first, second, third = json_lines(capsys)
+    assert (first["site"], first["round"]) == ("hospital_a", 3)
+    assert "round" not in second
+    assert (third["round"], third["run"]) == (7, "demo")
+
+
+def test_words_and_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(LogFormat.json)
+
+    def fail() -> None:
+        say("runs/demo/report.html")
+        raise ConfigError("two\nlines")
+
+    with pytest.raises(SystemExit) as ended:
+        run_guarded(fail)
+    assert ended.value.code == 3
+    said, failed = json_lines(capsys)
+    assert (said["level"], said["message"]) == ("info", "runs/demo/report.html")
+    assert (failed["level"], failed["message"], failed["exit_code"]) == ("error", "two\nlines", 3)
+
+
+def test_tracebacks_and_warnings_are_one_json_line_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up_logging(LogFormat.json)
+    try:
+        int("x")
+    except ValueError:
+        logging.getLogger("nognet").exception("it failed")
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]  # an exception is set
+    logging.getLogger("py.warnings").warning("deprecated")
+    logged, uncaught, warned = json_lines(capsys)
+    assert "ValueError" in str(logged["exception"])
+    assert uncaught["level"] == "critical"
+    assert warned["logger"] == "py.warnings"
+
+
+def test_a_file_gets_json_lines_beside_text_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging(LogFormat.text, file=tmp_path / "logs" / "server.log", fields={"run": "demo"})
+    logging.getLogger("nognet").info("round 1 of 2: training")
+    assert "INFO    round 1" in capsys.readouterr().err
+    (line,) = (tmp_path / "logs" / "server.log").read_text(encoding="utf-8").splitlines()
+    assert (json.loads(line)["run"], json.loads(line)["round"]) == ("demo", 1)
+
+
+def test_other_libraries_write_json_to_a_childs_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back at the end
+    redirect_to_json(("some.library",), {"site": "hospital_a"})
+    logger = logging.getLogger("some.library")
+    logger.warning("a line")
+    typer.echo("printed")
+    logger.handlers.clear()
+    logging.getLogger("stdout").handlers.clear()
+    lines = capsys.readouterr().out.splitlines()
+    entry, printed = (json.loads(line) for line in lines)
+    assert (printed["logger"], printed["message"]) == ("stdout", "printed")
+    assert (entry["logger"], entry["site"], entry["level"]) == (
+        "some.library",
+        "hospital_a",
+        "warning",
+    )
