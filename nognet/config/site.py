@@ -25,6 +25,9 @@ class ServerLinkConfig(ConfigModel):
     """Certificate of the coordinator's CA, handed over when the site was provisioned."""
     key: Path
     """The site's private key, made at the site; its public part is registered."""
+    trusted_entities: Path | None = None
+    """YAML file of Ed25519 keys (`nognet-server sign` prints the line); a run that none of them
+    signed is refused."""
 
 
 class SplitConfig(ConfigModel):
@@ -156,5 +159,7 @@ class SiteConfig(ConfigModel):
         filled = {"cache": "cache", "state": "state", **values}
         resolved = resolve_paths(base, filled, "studies", "cache", "state")
         if isinstance(resolved.get("server"), dict):
-            resolved["server"] = resolve_paths(base, resolved["server"], "ca", "key")
+            resolved["server"] = resolve_paths(
+                base, resolved["server"], "ca", "key", "trusted_entities"
+            )
         return resolved

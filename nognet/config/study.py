@@ -47,6 +47,8 @@ class ServerConfig(ConfigModel):
     sites: Path
     """Folder of registered public keys, one `<site name>.pub` a site."""
     state: Path = Path("server-state")
+    bundle_signature: Path | None = None
+    """Made by `nognet-server sign`, for sites that name trusted keys."""
 
 
 class StudyConfig(ConfigModel):
@@ -107,7 +109,7 @@ class StudyConfig(ConfigModel):
         if isinstance(resolved.get("server"), dict):
             server = {"state": "server-state", **resolved["server"]}
             resolved["server"] = resolve_paths(
-                base, server, "ca", "certificate", "key", "sites", "state"
+                base, server, "ca", "certificate", "key", "sites", "state", "bundle_signature"
             )
         return resolved
 

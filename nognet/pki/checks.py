@@ -11,7 +11,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
-from nognet.errors import ProvisionError
+from nognet.errors import ConfigError, ProvisionError
+from nognet.pki.tunnel import is_loopback
 
 WARN_DAYS = 30
 
@@ -74,6 +75,23 @@ def check_site_files(ca: Path, key: Path, *, now: dt.datetime | None = None) -> 
     ca_certificate = _load_ca(ca, moment)
     load_site_key(key)
     return (*_open_to_others(key), *_ends_soon(ca, ca_certificate, moment))
+
+
+def refuse_beyond_loopback(address: str, key: str) -> None:
+    """Check that an address without TLS is this machine's own.
+
+    Args:
+        address: ``host:port``.
+        key: Where it is written, for the message.
+
+    Raises:
+        ConfigError: it is another's, or open to others.
+    """
+    if not is_loopback(address.rpartition(":")[0]):
+        raise ConfigError(
+            f"--insecure: {key} is {address}; without TLS only 127.0.0.1 may be used. Leave "
+            "--insecure out (certificates: nognet provision coordinator)"
+        )
 
 
 def load_site_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -8,6 +8,7 @@ returned, what needs a person (a wrong certificate) is raised.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import socket
 import ssl
 from dataclasses import dataclass
@@ -16,13 +17,12 @@ from pathlib import Path
 from cryptography import x509
 
 from nognet.errors import ProvisionError
-from nognet.pki.checks import names_of
+from nognet.pki.clock import clock_ahead_s
+from nognet.pki.refusals import Shown, refused_certificate
+from nognet.pki.tunnel import ProxyUnreachableError, connect, proxy_for
 
 HANDSHAKE_TIMEOUT_S = 10.0
-# OpenSSL's X509_V_ERR_*
-_NOT_YET_VALID = 9
-_EXPIRED = 10
-_WRONG_NAME = (62, 64)
+_MAX_HEAD = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -32,116 +32,145 @@ class Unreachable:
     cause: str
 
 
+@dataclass(frozen=True)
+class Reached:
+    """The coordinator answered.
+
+    Attributes:
+        clock_ahead_s: Seconds that this machine's clock is ahead of the coordinator's.
+        certificate_ends: When the coordinator's certificate expires; None without TLS.
+        proxy: The proxy on the way.
+    """
+
+    clock_ahead_s: float | None = None
+    certificate_ends: dt.datetime | None = None
+    proxy: str | None = None
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Split ``host:port``."""
     host, _, port = address.rpartition(":")
     return host, int(port)
 
 
-def probe_coordinator(
-    address: str, ca: Path, *, timeout_s: float = HANDSHAKE_TIMEOUT_S
-) -> Unreachable | None:
-    """Make a TLS handshake and ask for /health; None when all is well.
+def reach_coordinator(
+    address: str, ca: Path | None, *, timeout_s: float = HANDSHAKE_TIMEOUT_S
+) -> Reached | Unreachable:
+    """Make a TLS handshake and ask for /health.
+
+    Args:
+        address: ``host:port``.
+        ca: The CA's certificate; None for no TLS at all.
+        timeout_s: For each step.
 
     Raises:
-        ProvisionError: the certificate is refused (wrong CA, name or date), or what answers
-            there is no coordinator.
+        ProvisionError: the certificate is refused (wrong CA, name or date), a proxy refuses us, or
+            what answers there is no coordinator.
     """
     host, port = split_address(address)
-    context = ssl.create_default_context(cafile=str(ca))
     try:
-        with (
-            socket.create_connection((host, port), timeout=timeout_s) as raw,
-            context.wrap_socket(raw, server_hostname=host) as secured,
-        ):
-            return _ask_health(secured, address)
+        proxy = proxy_for(host)
+        with connect(host, port, timeout_s) as raw:
+            via = proxy.name if proxy else None
+            if ca is None:
+                return _ask_health(raw, address, None, via)
+            context = ssl.create_default_context(cafile=str(ca))
+            with context.wrap_socket(raw, server_hostname=host) as secured:
+                der = secured.getpeercert(binary_form=True)
+                shown = x509.load_der_x509_certificate(der) if der else None
+                return _ask_health(secured, address, shown, via)
     except ssl.SSLCertVerificationError as err:
-        raise _refused_certificate(err, address, ca, timeout_s) from err
+        raise refused_certificate(err, address, ca, _look_unverified(address, timeout_s)) from err
     except ssl.SSLEOFError:
         return Unreachable("the connection was cut during the TLS handshake")
     except ssl.SSLError as err:
-        raise ProvisionError(
-            f"{address} doesn't speak TLS ({err.reason}); likely a wrong port in server.address, "
-            "or a proxy in between",
-            code="not-tls",
-        ) from err
-    except socket.gaierror:
-        return Unreachable(f"the name {host} can't be resolved (DNS, or a typing error)")
-    except ConnectionRefusedError:
-        return Unreachable("connection refused (the server is not up, or the port is wrong)")
-    except TimeoutError:
-        return Unreachable("no answer (a firewall on the way out?)")
+        raise _not_tls(err, address, timeout_s) from err
     except OSError as err:
-        return Unreachable(f"network error ({err.strerror or type(err).__name__})")
+        return Unreachable(_network_cause(err, host))
 
 
-def _ask_health(secured: ssl.SSLSocket, address: str) -> Unreachable | None:
-    request = f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    secured.sendall(request.encode("ascii"))
-    status = secured.recv(4096).split(b"\r\n", 1)[0].split()
-    if len(status) < 2 or not status[0].startswith(b"HTTP/"):
+def _network_cause(err: OSError, host: str) -> str:
+    if isinstance(err, ProxyUnreachableError):
+        return str(err)
+    if isinstance(err, socket.gaierror):
+        return f"the name {host} can't be resolved (DNS, or a typing error)"
+    if isinstance(err, ConnectionRefusedError):
+        return "connection refused (the server is not up, or the port is wrong)"
+    if isinstance(err, TimeoutError):
+        return "no answer (a firewall on the way out?)"
+    return f"network error ({err.strerror or type(err).__name__})"
+
+
+def _ask_health(
+    connection: socket.socket, address: str, certificate: x509.Certificate | None, via: str | None
+) -> Reached | Unreachable:
+    status, headers = _get_health(connection, address)
+    if status is None:
         raise ProvisionError(
-            f"{address} speaks TLS with a certificate of your CA, but not HTTP; likely a wrong "
-            "port in server.address",
+            f"{address} takes the connection, but doesn't speak HTTP; likely a wrong port in "
+            "server.address",
             code="not-a-coordinator",
         )
-    code = status[1].decode("ascii", "replace")
-    if code == "200":
-        return None
-    if code in ("502", "503", "504"):
-        return Unreachable(f"a proxy answers {code}: the server behind it is not up")
-    raise ProvisionError(
-        f"{address} answers {code} to /health, so it is no nognet coordinator; check "
-        "server.address in site.yaml",
-        code="not-a-coordinator",
+    if status in (502, 503, 504):
+        return Unreachable(f"a proxy answers {status}: the server behind it is not up")
+    if status != 200:
+        raise ProvisionError(
+            f"{address} answers {status} to /health, so it is no nognet coordinator; check "
+            "server.address in site.yaml",
+            code="not-a-coordinator",
+        )
+    return Reached(
+        clock_ahead_s=clock_ahead_s(headers.get("date", "")),
+        certificate_ends=certificate.not_valid_after_utc if certificate else None,
+        proxy=via,
     )
 
 
-def _refused_certificate(
-    err: ssl.SSLCertVerificationError, address: str, ca: Path, timeout_s: float
-) -> ProvisionError:
-    host, _ = split_address(address)
-    shown = _presented_certificate(address, timeout_s)
-    if err.verify_code == _EXPIRED:
-        when = f" on {shown.not_valid_after_utc:%Y-%m-%d}" if shown else ""
-        return ProvisionError(
-            f"the certificate of {address} (or its CA) expired{when}; the coordinator has to "
-            "renew it (nognet provision coordinator --renew). Is this machine's clock right?",
-            code="expired",
-        )
-    if err.verify_code == _NOT_YET_VALID:
-        return ProvisionError(
-            f"the certificate of {address} is not valid yet by this machine's clock; set the clock",
-            code="not-yet-valid",
-        )
-    if err.verify_code in _WRONG_NAME:
-        names = ", ".join(names_of(shown)) if shown else "unknown"
-        return ProvisionError(
-            f"the certificate of {address} is valid for {names or 'no name at all'}, not for "
-            f"{host}; use one of these names in server.address, or the coordinator issues it "
-            f"again with --host {host}",
-            code="wrong-name",
-        )
-    issuer = f" (its issuer: {shown.issuer.rfc4514_string()})" if shown else ""
+def _get_health(connection: socket.socket, address: str) -> tuple[int | None, dict[str, str]]:
+    """Ask for /health; give status and headers, no status where the answer is not HTTP."""
+    request = f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    connection.sendall(request.encode("ascii"))
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _MAX_HEAD:
+        part = connection.recv(4096)
+        if not part:
+            break
+        head += part
+    first, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    words = first.split()
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+        return None, {}
+    pairs = (line.partition(":") for line in lines)
+    return int(words[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _not_tls(err: ssl.SSLError, address: str, timeout_s: float) -> ProvisionError:
+    host, port = split_address(address)
+    status = None
+    with contextlib.suppress(OSError), connect(host, port, timeout_s) as raw:
+        status, _ = _get_health(raw, address)
+    found = f"answers plain HTTP ({status})" if status else f"gives {err.reason}"
     return ProvisionError(
-        f"the certificate of {address} is not signed by the CA in site.yaml ({ca}){issuer}; ask "
-        "the coordinator for the right ca.crt. If the issuer is your own hospital, its firewall "
-        "inspects TLS: have this address exempted",
-        code="wrong-ca",
+        f"{address} doesn't speak TLS: it {found}; likely a wrong port in server.address, a proxy "
+        "in between, or a server started with --insecure",
+        code="not-tls",
     )
 
 
-def _presented_certificate(address: str, timeout_s: float) -> x509.Certificate | None:
-    """Fetch the certificate without trusting it, to say what it is."""
+def _look_unverified(address: str, timeout_s: float) -> Shown:
+    """Fetch certificate and clock without trusting them, to say what they are."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     host, port = split_address(address)
+    certificate, ahead_s = None, None
     with (
         contextlib.suppress(OSError, ValueError),
-        socket.create_connection((host, port), timeout=timeout_s) as raw,
+        connect(host, port, timeout_s) as raw,
         context.wrap_socket(raw, server_hostname=host) as secured,
     ):
         der = secured.getpeercert(binary_form=True)
-        return x509.load_der_x509_certificate(der) if der else None
-    return None
+        certificate = x509.load_der_x509_certificate(der) if der else None
+        _, headers = _get_health(secured, address)
+        ahead_s = clock_ahead_s(headers.get("date", ""))
+    return Shown(certificate, ahead_s)

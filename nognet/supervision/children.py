@@ -189,8 +189,6 @@ def flower_environment(
         threads: CPU threads of the numeric libraries, if limited.
     """
     scripts = Path(sys.executable).parent
-    no_proxy = [base.get("NO_PROXY", base.get("no_proxy", "")), "127.0.0.1", "localhost"]
-    loopback = ",".join(filter(None, no_proxy))
     values = {
         **base,
         "FLWR_HOME": str(flower_home),
@@ -199,12 +197,19 @@ def flower_environment(
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PATH": os.pathsep.join((str(scripts), base.get("PATH", os.defpath))),
         "PYTHONUNBUFFERED": "1",
-        "NO_PROXY": loopback,
-        "no_proxy": loopback,
+        **past_the_proxy(base),
     }
     if threads is not None:
         values |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
     return values
+
+
+def past_the_proxy(base: Mapping[str, str]) -> dict[str, str]:
+    """Environment that keeps loopback off a proxy, besides what is kept off it already."""
+    given = base.get("no_proxy", base.get("NO_PROXY", ""))
+    names = [*filter(None, given.split(",")), "127.0.0.1", "localhost"]
+    value = ",".join(dict.fromkeys(names))
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

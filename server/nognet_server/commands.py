@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nognet.console import (
+    HealthPortOption,
     LogFormat,
     LogFormatOption,
     VersionOption,
@@ -17,39 +18,65 @@ from nognet.console import (
     set_up_logging,
 )
 from nognet.errors import INTERRUPTED_EXIT_CODE
+from nognet_server.control_commands import health, logs, sign, status, stop
 
 if TYPE_CHECKING:
     from nognet.report.metrics_file import RunStatus
+    from nognet_server.processes.family import ServeOptions
     from nognet_server.run_folder import RunFolder
 
 app = typer.Typer(name="nognet-server", add_completion=False, pretty_exceptions_enable=False)
+for command in (status, stop, logs, health, sign):
+    app.command()(command)
 
 
-@app.command()
-def server(
+@app.callback(invoke_without_command=True)
+def server(  # noqa: PLR0913, PLR0917  each option is an argument
+    context: typer.Context,
     study: Annotated[
         Path | None, typer.Option(help="The study, study.yaml; with --resume that of the run.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a run to go on with, for example runs/demo.")
     ] = None,
+    health_port: HealthPortOption = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No TLS, for trials; on 127.0.0.1 only.")
+    ] = False,
     log_format: LogFormatOption = LogFormat.text,
     version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
     """Wait for the study's sites, run its rounds, and print the result of every site.
 
     Ctrl-C stops the run and all its processes; --resume goes on with it.
+
+    Exit codes: 0 completed; 3 configuration; 9 the run can't go on; 12 keys or certificates; 130
+    stopped, --resume goes on. All of them: docs/exit-codes.md.
     """
+    if context.invoked_subcommand is not None:
+        return
     set_up_logging(log_format)
     if study is None and resume is None:
         raise typer.BadParameter("give a study, or the folder of a run to resume")
-    sys.exit(_run(study, resume, log_format))
+    from nognet_server.processes.family import ServeOptions
+
+    options = ServeOptions(
+        resume=resume is not None,
+        log_format=log_format,
+        health_port=health_port,
+        insecure=insecure,
+    )
+    sys.exit(_run(study, resume, options))
 
 
-def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) -> int:
+def _run(study_file: Path | None, resume: Path | None, options: ServeOptions) -> int:
+    import os
+
     from nognet.config import load_study
+    from nognet.supervision.children import past_the_proxy
     from nognet.supervision.lock import exclusive
     from nognet_server.processes.startup import check_coordinator
+    from nognet_server.processes.status import SERVER_LOG
     from nognet_server.processes.supervisor import serve_run
     from nognet_server.run_folder import (
         close_metrics,
@@ -61,20 +88,21 @@ def _run(study_file: Path | None, resume: Path | None, log_format: LogFormat) ->
     folder = existing_run_folder(resume) if resume is not None else None
     source = study_file if study_file is not None or folder is None else folder.study
     study = load_study(source or Path("study.yaml"))
-    coordinator = check_coordinator(study)
+    coordinator = check_coordinator(study, insecure=options.insecure)
+    os.environ.update(past_the_proxy(os.environ))  # the control port is on loopback
     with exclusive(coordinator.state, "nognet-server"):
         if folder is None:
             folder = new_run_folder(study)
             write_study(folder, study)
-        status: RunStatus = "failed"
+        fields = {"run": folder.path.name}
+        set_up_logging(options.log_format, fields=fields, file=folder.logs / SERVER_LOG)
+        ended: RunStatus = "failed"
         try:
-            outcome = serve_run(
-                coordinator, study, folder, resume=resume is not None, log_format=log_format
-            )
+            outcome = serve_run(coordinator, study, folder, options)
             if outcome.exit_code == INTERRUPTED_EXIT_CODE:
-                status = "interrupted"
+                ended = "interrupted"
         finally:
-            close_metrics(folder, status)
+            close_metrics(folder, ended)
     if outcome.exit_code == 0:
         _report(folder)
     else:

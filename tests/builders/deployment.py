@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,9 +137,29 @@ class Deployment:
         chosen = arguments or ("--study", str(self.study))
         return self._start("server", "nognet_server.commands", chosen)
 
-    def client(self, name: str) -> Running:
-        """Start a site's nognet-client."""
-        return self._start(name, "nognet_client.commands", ("--site", str(self.site_file(name))))
+    def client(self, name: str, *arguments: str, **environment: str) -> Running:
+        """Start a site's nognet-client, with more arguments and environment."""
+        chosen = ("--site", str(self.site_file(name)), *arguments)
+        return self._start(name, "nognet_client.commands", chosen, environment)
+
+    def edit_server(self, path: Path, **changes: Any) -> None:
+        """Change keys of the `server:` section of a YAML file."""
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        self.edit(path, server=values["server"] | changes)
+
+    def run(
+        self, command: str, *arguments: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``server`` or ``client`` with other arguments, to its end."""
+        module = f"nognet_{command}.commands"
+        return subprocess.run(
+            [sys.executable, "-c", f"from {module} import main; main()", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+            env={**os.environ, **environment},
+        )
 
     def clients(self) -> dict[str, Running]:
         """Start all sites."""
@@ -157,25 +177,34 @@ class Deployment:
                 running.process.kill()
                 running.process.wait()
 
-    def _start(self, name: str, module: str, arguments: Sequence[str]) -> Running:
+    def _start(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> Running:
         log = self.folder / f"{name}-{len(self.started)}.log"
         command = [sys.executable, "-c", f"from {module} import main; main()", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        values = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
-                command, stdout=file, stderr=subprocess.STDOUT, env=environment, text=True
+                command, stdout=file, stderr=subprocess.STDOUT, env=values, text=True
             )
         self.started.append(Running(process, log))
         return self.started[-1]
 
 
 def build_deployment(
-    folder: Path, sites: Sequence[str] = ("hospital_a", "hospital_b"), **study: Any
+    folder: Path,
+    sites: Sequence[str] = ("hospital_a", "hospital_b"),
+    hosts: Sequence[str] = ("127.0.0.1",),
+    **study: Any,
 ) -> Deployment:
     """Make keys, configuration and tiny stores for a coordinator and its sites."""
     port, control_port = free_ports(2)
     home = folder / "coordinator"
-    files = create_coordinator(home / "pki", ("127.0.0.1",))
+    files = create_coordinator(home / "pki", hosts)
     for number, name in enumerate(sites):
         _, public = create_site_key(name, folder / name / "keys")
         register_site(files.sites, public)
@@ -209,10 +238,13 @@ def build_deployment(
 
 @contextlib.contextmanager
 def deployment(
-    folder: Path, sites: Sequence[str] = ("hospital_a", "hospital_b"), **study: Any
+    folder: Path,
+    sites: Sequence[str] = ("hospital_a", "hospital_b"),
+    hosts: Sequence[str] = ("127.0.0.1",),
+    **study: Any,
 ) -> Iterator[Deployment]:
     """Build a deployment, and end all its processes at the end."""
-    built = build_deployment(folder, sites, **study)
+    built = build_deployment(folder, sites, hosts, **study)
     try:
         yield built
     finally:
@@ -255,6 +287,20 @@ def pid_running(module: str, among: Sequence[int]) -> int:
             if module.encode() in words:
                 return pid
     raise LookupError(f"no process of {list(among)} runs {module}")
+
+
+def grpc_health(port: int, service: str = "") -> str:
+    """Ask a health port as a container's probe does; gives the status, or the error's code."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        except grpc.RpcError as err:
+            return str(err.code().name)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 def kill(pid: int) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from nognet.config import load_site, load_study
+from nognet.supervision.lock import exclusive
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -116,22 +117,22 @@ def test_the_entry_point_is_an_installed_command(side: str) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_the_health_check_is_valid_python(side: str) -> None:
+def test_the_health_check_is_a_command_on_the_mounted_configuration(side: str) -> None:
     (check,) = of_kind(side, "HEALTHCHECK")
     program = json.loads(check.partition("CMD")[2])
-    assert program[:2] == ["python", "-c"]
-    compile(program[2], "healthcheck", "exec")
+    assert program[:2] == [f"nognet-{side}", "health"]
+    assert program[-2:] == service(side)["command"]
 
 
-def test_the_clients_health_check_tells_refused_from_waiting(tmp_path: Path) -> None:
+def test_a_client_that_waits_for_its_coordinator_is_not_restarted(tmp_path: Path) -> None:
     (check,) = of_kind("client", "HEALTHCHECK")
-    path = tmp_path / "status.json"
-    code = json.loads(check.partition("CMD")[2])[2].replace("/state/status.json", str(path))
-    ends = {}
-    for state in ("waiting", "lost", "refused", "stopped"):
-        path.write_text(json.dumps({"state": state}), encoding="utf-8")
-        ends[state] = subprocess.run([sys.executable, "-c", code], check=False).returncode
-    assert ends == {"waiting": 0, "lost": 0, "refused": 1, "stopped": 1}
+    words = json.loads(check.partition("CMD")[2])[1:-1]
+    site = tmp_path / "site.yaml"
+    site.write_text("{name: hospital_a, studies: studies.csv}", encoding="utf-8")
+    program = [sys.executable, "-c", "from nognet_client.commands import main; main()"]
+    with exclusive(tmp_path / "state", "nognet-client"):
+        assert subprocess.run([*program, *words, str(site)], check=False).returncode == 0
+    assert subprocess.run([*program, *words, str(site)], check=False).returncode == 1
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -174,9 +175,6 @@ def test_the_server_publishes_the_public_port_alone() -> None:
     port = study.server.listen.rpartition(":")[2]
     assert service("server")["ports"] == [f"{port}:{port}"]
     assert of_kind("server", "EXPOSE") == [port]
-    (check,) = of_kind("server", "HEALTHCHECK")
-    assert f":{study.server.control_port}/health" in check
-    assert f"{study.server.state}/loopback/ca.crt" in check
 
 
 def test_the_examples_use_the_paths_that_are_mounted() -> None:

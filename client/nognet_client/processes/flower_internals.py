@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import uvicorn.config
 from flwr.app.error import Error
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.fleet_pb2 import (
@@ -20,6 +21,7 @@ from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
     PullMessagesResponse,
 )
+from flwr.proto.run_pb2 import GetRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
@@ -30,14 +32,17 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.retry import RetryInvoker, constant, http_retry
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+LOGGERS = ("flwr", "uvicorn")
 ACQUIRE_TASK_METHOD = "/flwr.proto.Runtime/AcquireTask"
 
 
@@ -68,6 +73,11 @@ def log_to_stdout() -> None:
     FLOWER_LOGGER.propagate = False
 
 
+def leave_uvicorns_log_alone() -> None:
+    """Keep uvicorn, which the SuperNode serves its worker with, from setting its loggers up."""
+    uvicorn.config.LOGGING_CONFIG["loggers"] = {}
+
+
 def shorten_object_waits(initial_s: float = 0.05, cap_s: float = 2.0) -> None:
     """Shorten the waits between looks at an object that is still on its way (1 s to 10 s)."""
     for pull in (
@@ -87,6 +97,7 @@ def shorten_retry_waits(longest_s: int = 5) -> None:
 
 __all__ = [
     "ACQUIRE_TASK_METHOD",
+    "LOGGERS",
     "AcquireTaskRequest",
     "ActivateNodeRequest",
     "ActivateNodeResponse",
@@ -95,6 +106,8 @@ __all__ = [
     "ErrorCode",
     "Fab",
     "FleetHttpClient",
+    "GetRunRequest",
+    "NodeAuthHttpInterceptor",
     "ProtobufClientInterceptor",
     "PullMessagesRequest",
     "PullMessagesResponse",
@@ -110,7 +123,9 @@ __all__ = [
     "fleet_http_connection",
     "flower_supernode",
     "guard_pulls",
+    "leave_uvicorns_log_alone",
     "log_to_stdout",
+    "public_key_to_bytes",
     "pull_task_input",
     "push_message",
     "push_task_output",

@@ -6,16 +6,15 @@ word. Here each change of state is told once, with its likely cause.
 
 from __future__ import annotations
 
-import datetime as dt
-import email.utils
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import httpx
 
+from nognet.pki.clock import clock_ahead_s, clock_words, is_off
 from nognet.supervision.events import EventWriter
 from nognet_client.processes import flower_internals as flower
 
@@ -23,7 +22,8 @@ REASON_HEADER = "x-nognet-reason"
 LEASE_S = 60.0
 """Flower holds a site that vanished for online so long (two heartbeats of 30 s)."""
 LEASE_POLL_S = 2.0
-CLOCK_TOLERANCE_S = 300.0
+RUN_LOOK_S = 1.5
+"""While a task is at work, the coordinator is asked so often whether its run still goes on."""
 
 
 class Fatal(Exception):  # noqa: N818  carried to the supervisor as an event, not shown as an error
@@ -42,6 +42,7 @@ class Link:
         events: Where changes are told.
         node_id_file: Keeps the node id of the last start, to release its lease after a crash.
         leave: Ends the process after a refusal that only a person can mend.
+        drop: Ends the process after the run has ended at the coordinator, with its task.
         last_message_at: When the last task came, by the monotonic clock.
         message_in_hand: Whether the coordinator's last answer was a task.
     """
@@ -49,10 +50,30 @@ class Link:
     events: EventWriter
     node_id_file: Path
     leave: Callable[[], NoReturn]
+    drop: Callable[[], NoReturn]
     lost: bool = False
     connected: bool = False
     last_message_at: float = field(default_factory=time.monotonic)
     message_in_hand: bool = False
+    ask_for_run: Callable[[], object] | None = None
+    next_look: float = 0.0
+
+    def look_at_run(self) -> None:
+        """Ask whether the run of the task in hand goes on; if not, end with it.
+
+        Flower tells a site nothing: it would train to the end for a run that was stopped.
+        """
+        if self.ask_for_run is None or time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + RUN_LOOK_S
+        try:
+            self.ask_for_run()
+        except httpx.HTTPStatusError as err:
+            if err.response.status_code == 403:
+                self.events.send("run-ended")
+                self.drop()
+        except httpx.TransportError:
+            return  # SuperLink is restarting: the task goes on meanwhile
 
     def reached(self) -> None:
         """Note that the coordinator answered."""
@@ -83,6 +104,15 @@ class SiteFleetClient(flower.FleetHttpClient):
     """Flower's client of the coordinator; every call reports whether it got through."""
 
     link: ClassVar[Link]
+    insecure: ClassVar[bool]
+
+    @classmethod
+    def from_server_address(cls, server_address: str, *_: Any, **others: Any) -> Self:  # noqa: ANN401  Flower's interface
+        """Connect as Flower would; without TLS too, which its SuperNode signs nothing over."""
+        if cls.insecure:
+            interceptors = others["interceptors"]
+            return super().from_server_address(server_address, True, None, interceptors)
+        return super().from_server_address(server_address, *_, **others)
 
     def _unary_unary(self, **call: Any) -> Any:  # noqa: ANN401  Flower's interface
         try:
@@ -118,12 +148,16 @@ class SiteFleetClient(flower.FleetHttpClient):
         self.link.message_in_hand = bool(response.messages_list)
         if response.messages_list:
             self.link.last_message_at = time.monotonic()
+            run = response.messages_list[0].metadata.run_id
+            asked = flower.GetRunRequest(node=request.node, run_id=run)
+            self.link.ask_for_run = lambda: self.GetRun(asked)
         return response
 
 
-def site_client(link: Link) -> type[SiteFleetClient]:
+def site_client(link: Link, *, insecure: bool = False) -> type[SiteFleetClient]:
     """Make the client class that reports to `link`; Flower makes its instance."""
-    return type("BoundSiteFleetClient", (SiteFleetClient,), {"link": link})
+    bound = {"link": link, "insecure": insecure}
+    return type("BoundSiteFleetClient", (SiteFleetClient,), bound)
 
 
 def _activate(
@@ -165,12 +199,11 @@ def _release(deactivate: Callable[[flower.DeactivateNodeRequest], object], node_
 
 def _raise_if_fatal(response: httpx.Response) -> None:
     if response.status_code == 401:
-        skew_s = clock_skew_s(response.headers.get("date", ""))
-        if skew_s is not None and abs(skew_s) > CLOCK_TOLERANCE_S / 2:
+        skew_s = clock_ahead_s(response.headers.get("date", ""))
+        if skew_s is not None and is_off(skew_s):
             raise Fatal(
                 "clock",
-                f"the coordinator refuses this site's signature: the clocks differ by "
-                f"{abs(skew_s):.0f} s (this one is {'ahead' if skew_s > 0 else 'behind'}); "
+                f"the coordinator refuses this site's signature: {clock_words(skew_s)}; "
                 "synchronise it (NTP)",
             )
         raise Fatal("signature", "the coordinator refuses this site's signature")
@@ -182,30 +215,26 @@ def _raise_if_fatal(response: httpx.Response) -> None:
         )
 
 
-def clock_skew_s(http_date: str, now: dt.datetime | None = None) -> float | None:
-    """Seconds that this machine's clock is ahead of an HTTP Date header; None if unreadable.
-
-    >>> noon = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
-    >>> clock_skew_s("Thu, 01 Jan 2026 11:59:00 GMT", noon)
-    60.0
-    """
-    try:
-        there = email.utils.parsedate_to_datetime(http_date)
-    except ValueError:
-        return None
-    return ((now or dt.datetime.now(dt.UTC)) - there).total_seconds()
-
-
 def _cause(error: httpx.HTTPError) -> str:
-    text = str(error).lower()
     if isinstance(error, httpx.HTTPStatusError):
         return f"a proxy answers {error.response.status_code}: the server behind it is not up"
-    if "certificate" in text:
-        return "its certificate is refused (renewed from another CA, expired, or inspected TLS)"
-    if isinstance(error, httpx.ConnectError) and "refused" in text:
-        return "connection refused: the server is down or restarting"
-    if isinstance(error, httpx.TimeoutException):
-        return "no answer in time: network cut, or the server is overloaded"
-    if isinstance(error, httpx.ConnectError):
-        return "no connection: network or DNS"
+    text = str(error).lower()
+    for kind, word, cause in _CAUSES:
+        if isinstance(error, kind) and word in text:
+            return cause
     return "the connection was cut: server or proxy restarting"
+
+
+_CAUSES: tuple[tuple[type[httpx.HTTPError], str, str], ...] = (
+    (httpx.ProxyError, "407", "the proxy of HTTPS_PROXY wants a user and a password"),
+    (httpx.ProxyError, "", "the proxy of HTTPS_PROXY refuses the way, or can't reach the server"),
+    (
+        httpx.HTTPError,
+        "certificate",
+        "its certificate is refused (renewed from another CA, expired, or inspected TLS)",
+    ),
+    (httpx.ConnectError, "refused", "connection refused: the server is down or restarting"),
+    (httpx.TimeoutException, "", "no answer in time: network cut, or the server is overloaded"),
+    (httpx.ConnectError, "", "no connection: network or DNS"),
+)
+"""The first line whose kind and word fit tells the likely cause."""

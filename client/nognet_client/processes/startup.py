@@ -8,28 +8,39 @@ from collections.abc import Callable
 
 from nognet.config import ServerLinkConfig, SiteConfig
 from nognet.errors import ConfigError
-from nognet.pki.checks import check_site_files
-from nognet.pki.handshake import Unreachable, probe_coordinator
+from nognet.pki.checks import check_site_files, refuse_beyond_loopback
+from nognet.pki.clock import clock_words, is_off
+from nognet.pki.handshake import Reached, Unreachable, reach_coordinator
 from nognet.supervision.children import StopRequest, back_off_s
 from nognet.types import Split
+from nognet_client.processes.trust import check_trusted_entities
 
 PROGRESS_EVERY_S = 5.0
 _USES: dict[Split, str] = {"train": "train on", "validation": "validate", "test": "test"}
 log = logging.getLogger("nognet.client")
 
 
-def check_link(site: SiteConfig) -> ServerLinkConfig:
+def check_link(site: SiteConfig, *, insecure: bool = False) -> ServerLinkConfig:
     """Check that `site.yaml` names a coordinator, and the files that go with it.
 
+    Args:
+        site: The site's configuration.
+        insecure: No TLS; on loopback only.
+
     Raises:
-        ConfigError: there is no `server:` section.
-        ProvisionError: the CA certificate or the key can't be used.
+        ConfigError: there is no `server:` section, or an address elsewhere without TLS.
+        ProvisionError: the CA certificate, the key or a trusted key can't be used.
     """
     if site.server is None:
         raise ConfigError(
             "site.yaml: server: missing; nognet-client needs server.address (host:port of the "
             "coordinator), server.ca (its ca.crt) and server.key (this site's key)"
         )
+    if site.server.trusted_entities is not None:
+        check_trusted_entities(site.server.trusted_entities)
+    if insecure:
+        refuse_beyond_loopback(site.server.address, "server.address")
+        log.warning("--insecure: no TLS; this machine's users read along")
     for warning in check_site_files(site.server.ca, site.server.key):
         log.warning("%s", warning)
     return site.server
@@ -39,11 +50,12 @@ def wait_for_coordinator(
     link: ServerLinkConfig,
     stop: StopRequest,
     *,
-    probe: Callable[..., Unreachable | None] = probe_coordinator,
+    insecure: bool = False,
+    reach: Callable[..., Reached | Unreachable] = reach_coordinator,
 ) -> bool:
     """Wait until the coordinator answers over TLS; False if a stop was requested meanwhile.
 
-    A cause that may pass by itself is told whenever it changes.
+    A cause that may pass by itself is told whenever it changes; a clock that is off is warned of.
 
     Raises:
         ProvisionError: its certificate is refused, or what answers is no coordinator.
@@ -51,8 +63,9 @@ def wait_for_coordinator(
     told: str | None = None
     tries = 0
     while not stop.requested:
-        found = probe(link.address, link.ca)
-        if found is None:
+        found = reach(link.address, None if insecure else link.ca)
+        if isinstance(found, Reached):
+            _warn_of_clock(found)
             return True
         if found.cause != told:
             log.info("waiting for the coordinator %s: %s", link.address, found.cause)
@@ -60,6 +73,16 @@ def wait_for_coordinator(
         tries += 1
         stop.wait(min(back_off_s(tries), 5.0))
     return False
+
+
+def _warn_of_clock(reached: Reached) -> None:
+    ahead_s = reached.clock_ahead_s
+    if ahead_s is not None and is_off(ahead_s):
+        log.warning(
+            "%s; the coordinator refuses a site that is 5 s ahead or 300 s behind: synchronise it "
+            "(NTP)",
+            clock_words(ahead_s),
+        )
 
 
 def prepare(site: SiteConfig) -> None:

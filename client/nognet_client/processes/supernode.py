@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from nognet.console import LogFormat, redirect_to_json
 from nognet.supervision.children import parse_parent
 from nognet.supervision.events import EventWriter
 from nognet.supervision.parent import die_with_parent
@@ -22,6 +23,7 @@ from nognet_client.processes import flower_internals as flower
 from nognet_client.processes.link import Link, site_client
 
 EXIT_LOOP_ENDED = 75
+EXIT_RUN_ENDED = 76
 EXIT_FATAL = 12
 BUSY_POLL_S = 0.1
 IDLE_POLL_S = (0.2, 1.0)
@@ -47,19 +49,35 @@ def main() -> None:
     die_with_parent(parent)
     split = arguments.index("--")
     parser = argparse.ArgumentParser()
-    for name in ("--events", "--node-id-file"):
+    for name in ("--events", "--node-id-file", "--log-format", "--site"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--insecure", action="store_true")
     options = parser.parse_args(arguments[:split])
+    if LogFormat(options.log_format) is LogFormat.json:
+        flower.leave_uvicorns_log_alone()
+        redirect_to_json(flower.LOGGERS, {"site": options.site})
     events = EventWriter(int(options.events))
-    link = Link(events, Path(options.node_id_file), leave=lambda: _leave(EXIT_FATAL))
-    flower.use_fleet_client(site_client(link))
-    flower.use_sleep(lambda s: time.sleep(poll_wait_s(s, time.monotonic() - link.last_message_at)))
+    link = Link(
+        events,
+        Path(options.node_id_file),
+        leave=lambda: _leave(EXIT_FATAL),
+        drop=lambda: _leave(EXIT_RUN_ENDED),
+    )
+    flower.use_fleet_client(site_client(link, insecure=options.insecure))
+    flower.use_sleep(lambda seconds: _wait(link, seconds))
     flower.guard_pulls(lambda pull: _pull_whole_or_leave(pull, link))
     flower.shorten_object_waits()
     flower.shorten_retry_waits()
     sys.argv = ["flower-supernode", *arguments[split + 1 :]]
     flower.flower_supernode()
     _leave(EXIT_LOOP_ENDED)
+
+
+def _wait(link: Link, asked_s: float) -> None:
+    """Wait where Flower would wait `asked_s`; it waits shortly while a task is at work."""
+    if asked_s < FLOWER_IDLE_S:
+        link.look_at_run()
+    time.sleep(poll_wait_s(asked_s, time.monotonic() - link.last_message_at))
 
 
 def _pull_whole_or_leave(pull: Callable[[], int | None], link: Link) -> int | None:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import httpx
 from flwr.app import Context, Message
 
-from nognet.console import LogFormat, set_up_logging
+from nognet.console import LogFormat, redirect_to_json, set_up_logging
 from nognet.errors import NognetError, TrainingError
 from nognet.supervision.children import describe_exit, parse_parent
 from nognet.supervision.events import EventWriter
@@ -35,7 +35,8 @@ from nognet_client.processes.policy import COMPONENTS, RefusedBundleError, check
 
 POLL_S = 0.1
 RETRY_S = 0.3
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 2.0
+"""So often the SuperNode is asked whether it still wants the task: it ends with a stopped run."""
 log = logging.getLogger("nognet.worker")
 ClientApp = Callable[[Message, Context], Message]
 
@@ -122,8 +123,8 @@ def _fork_and_wait(
 def _is_wanted(client: flower.RuntimeHttpClient) -> bool:
     try:
         return bool(client.SendTaskHeartbeat(flower.SendTaskHeartbeatRequest()).success)
-    except httpx.HTTPStatusError:
-        return False  # the SuperNode was restarted and knows this task no more
+    except (httpx.HTTPStatusError, httpx.TransportError):
+        return False  # the SuperNode has ended, or was restarted, and knows this task no more
 
 
 def _be_child(
@@ -216,11 +217,14 @@ def main() -> None:
     parent, arguments = parse_parent(sys.argv[1:])
     die_with_parent(parent)
     parser = argparse.ArgumentParser()
-    for name in ("--address", "--secret", "--events", "--log-format"):
+    for name in ("--address", "--secret", "--events", "--log-format", "--site"):
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)
-    set_up_logging(LogFormat(options.log_format))
+    log_format, fields = LogFormat(options.log_format), {"site": options.site}
+    set_up_logging(log_format, fields=fields)
     flower.log_to_stdout()
+    if log_format is LogFormat.json:
+        redirect_to_json(flower.LOGGERS, fields)
     serve(options.address, Path(options.secret).read_bytes(), EventWriter(int(options.events)))
 
 

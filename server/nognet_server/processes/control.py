@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from flwr.app import UserConfigValue
 from nognet.errors import FederationError, ProvisionError
 from nognet.pki.site_keys import RegisteredSite
 from nognet_server.processes import flower_internals as flower
+from nognet_server.processes.alive import answers
 from nognet_server.processes.bundle import thin_bundle
 
 
@@ -76,13 +76,7 @@ class Control:
 
     def is_healthy(self) -> bool:
         """Whether SuperLink answers."""
-        try:
-            response = httpx.get(
-                f"https://{self.address}/health", verify=_context(self.ca), timeout=2.0
-            )
-        except httpx.HTTPError:
-            return False
-        return response.is_success
+        return answers(self.address, self.ca)
 
     def register_sites(self, sites: Sequence[RegisteredSite]) -> RegistrationChange:
         """Make SuperLink's register equal to `sites`: new keys in, withdrawn ones out.
@@ -156,6 +150,17 @@ class Control:
         """
         self._client.StopRun(flower.StopRunRequest(run_id=run))
 
+    def node_states(self) -> dict[str, str]:
+        """Look up which registered sites are online, by name: ``online``, ``offline``.
+
+        Raises:
+            httpx.HTTPError: SuperLink can't be reached now.
+        """
+        nodes = self._client.ListNodes(flower.ListNodesRequest()).nodes_info
+        present = [node for node in nodes if node.status != flower.NodeStatus.UNREGISTERED]
+        online = {node.name for node in present if node.status == flower.NodeStatus.ONLINE}
+        return {node.name: "online" if node.name in online else "offline" for node in present}
+
     def stop_unfinished_runs(self) -> None:
         """Stop what an earlier start that didn't end well left running."""
         runs = self._client.ListRuns(flower.ListRunsRequest()).run_dict
@@ -167,7 +172,3 @@ class Control:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-
-def _context(ca: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(ca))

@@ -22,11 +22,12 @@ from pathlib import Path
 from queue import Queue
 from types import FrameType
 
-from nognet.console import LogFormat, set_up_logging
+from nognet.console import LogFormat, redirect_to_json, set_up_logging
 from nognet.supervision.children import describe_exit, parse_parent
 from nognet.supervision.events import EventWriter
 from nognet.supervision.parent import die_with_parent
 from nognet_server.processes import flower_internals as flower
+from nognet_server.processes.status import PhaseTeller
 from nognet_server.run_config import SERVER_APP
 
 POLL_S = 0.2
@@ -77,7 +78,7 @@ def _run_task(address: Address, token: str, events: EventWriter) -> None:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _serverapp_child(address, token, parent)
+        _serverapp_child(address, token, parent, events)
     events.send("serverapp-started", pid=pid)
     try:
         _, status = os.waitpid(pid, 0)
@@ -88,10 +89,11 @@ def _run_task(address: Address, token: str, events: EventWriter) -> None:
     events.send("serverapp-ended", describe_exit(code), code=code)
 
 
-def _serverapp_child(address: Address, token: str, parent: int) -> None:
+def _serverapp_child(address: Address, token: str, parent: int, events: EventWriter) -> None:
     """Be the ServerApp's process; never returns."""
     try:
         die_with_parent(parent)
+        logging.getLogger("nognet").addHandler(PhaseTeller(events))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         flower.run_serverapp(
@@ -140,11 +142,22 @@ def main() -> None:
     parent, arguments = parse_parent(sys.argv[1:])
     die_with_parent(parent)
     parser = argparse.ArgumentParser()
-    for name in ("--address", "--ca", "--secret", "--events", "--log-format"):
+    for name in (
+        "--address",
+        "--ca",
+        "--secret",
+        "--events",
+        "--log-format",
+        "--log-file",
+        "--run",
+    ):
         parser.add_argument(name, required=True)
     options = parser.parse_args(arguments)
-    set_up_logging(LogFormat(options.log_format))
+    log_format, fields = LogFormat(options.log_format), {"run": options.run}
+    set_up_logging(log_format, fields=fields, file=Path(options.log_file))
     flower.log_to_stdout()
+    if log_format is LogFormat.json:
+        redirect_to_json(flower.LOGGERS, fields)
     signal.signal(signal.SIGTERM, _on_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     address = Address(

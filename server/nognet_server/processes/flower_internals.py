@@ -7,6 +7,7 @@ name, flag and route still exists and means the same.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import (
@@ -36,6 +37,7 @@ from flwr.supercore.constant import (
     TaskType,
 )
 from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.http_logging import get_uvicorn_log_config
@@ -47,6 +49,7 @@ from flwr.supercore.primitives.asymmetric import (
     public_key_to_bytes,
     verify_signature,
 )
+from flwr.supercore.primitives.asymmetric_ed25519 import create_message_to_sign
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -58,7 +61,7 @@ from flwr.superlink.cli.flower_superlink import (
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
 from flwr.superlink.runtime import run_serverapp
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+from google.protobuf.message import DecodeError
 
 parse_superlink_config = _parse_superlink_lifespan_config
 ACQUIRE_TASK_METHOD = "/flwr.proto.Runtime/AcquireTask"
@@ -83,6 +86,22 @@ PUBLIC_ROUTES = frozenset(
     }
 )
 """All that a registered site asks for, exactly; registering is not among it."""
+
+
+LOGGERS = ("flwr", "uvicorn")
+
+
+def attach_verifications(bundle_hash: str, verifications: Mapping[str, str]) -> None:
+    """Hand a bundle out with signatures: Flower takes them from its own hub alone."""
+    get_fab = SqlCoreState.get_fab
+
+    def get_signed(self: SqlCoreState, fab_hash: str) -> Fab | None:
+        fab = get_fab(self, fab_hash)
+        if fab is None or fab_hash != bundle_hash:
+            return fab
+        return Fab(fab.hash_str, fab.content, {**fab.verifications, **verifications})
+
+    SqlCoreState.get_fab = get_signed  # type: ignore[method-assign]  # theirs has no setting
 
 
 def speaks_for_another(body: bytes) -> bool:
@@ -121,6 +140,7 @@ __all__ = [
     "ACCESS_TOKEN_KEY",
     "ACQUIRE_TASK_METHOD",
     "ACTIVATE_NODE_PATH",
+    "LOGGERS",
     "NOOP_ACCOUNT_NAME",
     "NOOP_FLWR_AID",
     "PUBLIC_KEY_HEADER",
@@ -152,9 +172,11 @@ __all__ = [
     "SuperLinkLifespanConfig",
     "TaskType",
     "UnregisterNodeRequest",
+    "attach_verifications",
     "build_fab_from_files",
     "bytes_to_public_key",
     "create_app",
+    "create_message_to_sign",
     "fab_to_proto",
     "get_uvicorn_log_config",
     "log_to_stdout",

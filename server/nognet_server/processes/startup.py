@@ -14,7 +14,7 @@ from nognet.config import ServerConfig, StudyConfig
 from nognet.errors import ConfigError, FederationError, ProvisionError
 from nognet.files import atomic_path
 from nognet.pki.authority import CoordinatorFiles, write_loopback_certificate
-from nognet.pki.checks import check_server_files
+from nognet.pki.checks import check_server_files, refuse_beyond_loopback
 from nognet.pki.site_keys import RegisteredSite, registered_sites
 
 log = logging.getLogger("nognet.server")
@@ -64,12 +64,17 @@ class Coordinator:
         return self.state / "executor.secret"
 
 
-def check_coordinator(study: StudyConfig) -> Coordinator:
+def check_coordinator(study: StudyConfig, *, insecure: bool = False) -> Coordinator:
     """Check the study's server section, certificates and registered sites.
 
+    Args:
+        study: The study.
+        insecure: No TLS on the public listener; on loopback only.
+
     Raises:
-        ConfigError: there is no `server:` section.
-        ProvisionError: a certificate or key can't be used, or too few sites are registered.
+        ConfigError: there is no `server:` section, or one without TLS that others could reach.
+        ProvisionError: a certificate, key or signature can't be used, or too few sites are
+            registered.
     """
     server = study.server
     if server is None:
@@ -77,9 +82,17 @@ def check_coordinator(study: StudyConfig) -> Coordinator:
             "study.yaml: server: missing; nognet-server needs server.listen, ca, certificate, key "
             "and sites (nognet-sim runs the same study without them)"
         )
-    checked = check_server_files(server.ca, server.certificate, server.key)
-    for warning in checked.warnings:
-        log.warning("%s", warning)
+    if insecure:
+        refuse_beyond_loopback(server.listen, "server.listen")
+        log.warning(
+            "--insecure: no TLS on %s; whoever is on this machine reads along", server.listen
+        )
+    else:
+        _check_certificates(server)
+    if server.bundle_signature is not None:
+        from nognet_server.processes.bundle_signature import read_signature
+
+        read_signature(server.bundle_signature)
     sites = registered_sites(server.sites)
     awaited = study.federation.sites_awaited
     if len(sites) < awaited:
@@ -90,8 +103,14 @@ def check_coordinator(study: StudyConfig) -> Coordinator:
             "federation.minimum_sites",
             code="too-few-sites",
         )
-    log.info("certificate for %s until %s", ", ".join(checked.hosts), checked.ends.date())
     return Coordinator(server, sites)
+
+
+def _check_certificates(server: ServerConfig) -> None:
+    checked = check_server_files(server.ca, server.certificate, server.key)
+    for warning in checked.warnings:
+        log.warning("%s", warning)
+    log.info("certificate for %s until %s", ", ".join(checked.hosts), checked.ends.date())
 
 
 def check_ports(coordinator: Coordinator) -> None:

@@ -22,10 +22,12 @@ from typing import Any
 
 import uvicorn
 
+from nognet.console import LogFormat, redirect_to_json
 from nognet.supervision.children import parse_parent
 from nognet.supervision.parent import die_with_parent
 from nognet_server.processes import flower_internals as flower
 from nognet_server.processes.admission import Admission
+from nognet_server.processes.bundle_signature import read_signature
 from nognet_server.processes.connections import make_room, public_connections
 from nognet_server.processes.listener import PublicListener
 
@@ -103,36 +105,50 @@ def main() -> None:
     """Run both listeners; the flags after ``--`` are flower-superlink's own."""
     parent, arguments = parse_parent(sys.argv[1:])
     die_with_parent(parent)
-    parser = argparse.ArgumentParser()
-    for name in ("--listen", "--certificate", "--key", "--control-token"):
-        parser.add_argument(name, required=True)
     split = arguments.index("--")
-    options = parser.parse_args(arguments[:split])
+    options = _parsed(arguments[:split])
     sys.argv = ["flower-superlink", *arguments[split + 1 :]]
+    if options.bundle_signature is not None:
+        flower.attach_verifications(*read_signature(Path(options.bundle_signature)))
     token = Path(options.control_token).read_text(encoding="ascii")
+    if LogFormat(options.log_format) is LogFormat.json:
+        redirect_to_json(flower.LOGGERS, {"run": options.run})
     app, config = application(token)
+    make_room()
+    asyncio.run(serve(_public(app, options), _private(app, config, options)))
 
-    def is_registered(public_key: bytes) -> bool:
-        state = app.state.linkstate_factory.state()
-        return state.get_node_id_by_public_key(public_key) is not None
 
-    host, _, port = options.listen.rpartition(":")
-    common: dict[str, Any] = {
-        "log_config": flower.get_uvicorn_log_config(20),
-        "workers": 1,
-        "access_log": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": 2,
-    }
-    private = uvicorn.Config(
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    for name in ("--listen", "--control-token", "--log-format", "--run"):
+        parser.add_argument(name, required=True)
+    for name in ("--certificate", "--key", "--bundle-signature"):
+        parser.add_argument(name)
+    return parser.parse_args(arguments)
+
+
+def _private(
+    app: Any,  # noqa: ANN401  Flower's application
+    config: flower.SuperLinkLifespanConfig,
+    options: argparse.Namespace,
+) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         host=config.host,
         port=config.port,
         ssl_keyfile=config.ssl_keyfile,
         ssl_certfile=config.ssl_certfile,
-        **common,
+        **_common(options),
     )
-    public = uvicorn.Config(
+
+
+def _public(app: Any, options: argparse.Namespace) -> uvicorn.Config:  # noqa: ANN401  Flower's
+    def is_registered(public_key: bytes) -> bool:
+        state = app.state.linkstate_factory.state()
+        return state.get_node_id_by_public_key(public_key) is not None
+
+    host, _, port = options.listen.rpartition(":")
+    return uvicorn.Config(
         PublicListener(app, Admission(is_registered)),
         host=host,
         port=int(port),
@@ -141,10 +157,19 @@ def main() -> None:
         http=public_connections(),  # type: ignore[arg-type]  # uvicorn calls it as it calls a class
         ssl_keyfile=options.key,
         ssl_certfile=options.certificate,
-        **common,
+        **_common(options),
     )
-    make_room()
-    asyncio.run(serve(public, private))
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    as_json = LogFormat(options.log_format) is LogFormat.json
+    return {
+        "log_config": None if as_json else flower.get_uvicorn_log_config(20),
+        "workers": 1,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 2,
+    }
 
 
 if __name__ == "__main__":

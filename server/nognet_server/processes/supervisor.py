@@ -2,69 +2,72 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
 
 from nognet.config import StudyConfig
-from nognet.console import LogFormat
-from nognet.errors import INTERRUPTED_EXIT_CODE, FederationError
-from nognet.supervision.children import (
-    Child,
-    ChildSpec,
-    StopRequest,
-    describe_exit,
-    flower_environment,
-    stop_children,
-)
-from nognet.supervision.events import EventPipe
-from nognet_server.processes.control import Control
+from nognet.errors import INTERRUPTED_EXIT_CODE, FederationError, NognetError
+from nognet.supervision.children import Child, StopRequest, describe_exit, stop_children
+from nognet.supervision.health import HealthPort
+from nognet_server.processes.control import RunStatus
+from nognet_server.processes.family import Processes, ServeOptions, running_processes
 from nognet_server.processes.startup import Coordinator, check_ports, lay_ready
+from nognet_server.processes.status import StatusFiles
 from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import Outcome, RunFolder, read_outcome
+from nognet_server.run_folder import Outcome, RunFolder, disk_hint, read_outcome
 
 START_TIMEOUT_S = 60.0
 LOOP_S = 0.1
 STATUS_EVERY_S = 1.0
+LINGER_S = 2.5
+"""A site at work asks every 1.5 s whether its run goes on."""
 QUICK_DEATHS = 5
 log = logging.getLogger("nognet.server")
 
 
-@dataclass(frozen=True)
-class Processes:
-    """The two children, the pipe through which they tell what they do, and the control client."""
-
-    superlink: Child
-    executor: Child
-    pipe: EventPipe
-    control: Control
-
-
 def serve_run(
-    coordinator: Coordinator,
-    study: StudyConfig,
-    folder: RunFolder,
-    *,
-    resume: bool,
-    log_format: LogFormat,
+    coordinator: Coordinator, study: StudyConfig, folder: RunFolder, options: ServeOptions
 ) -> Outcome:
-    """Run a study to its end, or until SIGINT or SIGTERM.
+    """Run a study to its end, or until SIGINT, SIGTERM or SIGHUP.
 
     Raises:
         FederationError: a port is taken, or SuperLink or the executor can't run.
     """
+    folders = (coordinator.state, folder.path)
+    status = StatusFiles(folders, folder.path, study.rounds)
+    try:
+        outcome = _serve(coordinator, study, folder, options, status)
+    except NognetError as err:
+        status.change("failed", str(err), exit_code=err.exit_code)
+        raise
+    ended = {0: "completed", INTERRUPTED_EXIT_CODE: "interrupted"}
+    state = ended.get(outcome.exit_code, "failed")
+    status.change(state, outcome.message, exit_code=outcome.exit_code)
+    return outcome
+
+
+def _serve(
+    coordinator: Coordinator,
+    study: StudyConfig,
+    folder: RunFolder,
+    options: ServeOptions,
+    status: StatusFiles,
+) -> Outcome:
     check_ports(coordinator)
     token = lay_ready(coordinator)
     folder.outcome.unlink(missing_ok=True)
-    settings = RunSettings(study, folder.path, resume=resume)
-    with StopRequest() as stop, _processes(coordinator, folder, token, log_format) as processes:
+    settings = RunSettings(study, folder.path, resume=options.resume)
+    with (
+        StopRequest() as stop,
+        HealthPort(options.health_port) as health,
+        running_processes(coordinator, folder, token, options) as processes,
+    ):
         if not _wait_until_healthy(processes, stop):
             return _interrupted(folder)
+        health.set(serving=True)
         change = processes.control.register_sites(coordinator.sites)
         if change.removed:
             log.info("no longer registered: %s", ", ".join(change.removed))
@@ -76,23 +79,42 @@ def serve_run(
         processes.control.stop_unfinished_runs()
         run = processes.control.start_run(settings.to_run_config())
         log.info("run %s: %s", study.name, folder.path)
-        outcome = _follow_run(processes, run, folder, stop)
-        if outcome is not None:
-            return outcome
-        log.info("stopping")
-        stop_children((processes.executor,))
-        with contextlib.suppress(httpx.HTTPError):
-            processes.control.stop_run(run)
-        return _interrupted(folder)
+        try:
+            outcome = _follow_run(Watched(processes, status, health), run, folder, stop)
+            if outcome is None:
+                log.info("stopping")
+                status.change("stopping")
+                stop_children((processes.executor,))
+        finally:
+            _call_off(processes, run)
+        return outcome or _interrupted(folder)
 
 
-def _follow_run(
-    processes: Processes, run: int, folder: RunFolder, stop: StopRequest
-) -> Outcome | None:
+def _call_off(processes: Processes, run: int) -> None:
+    """End the run at SuperLink, and stay for a moment: sites still at work for it ask there."""
+    try:
+        processes.control.stop_run(run)
+    except httpx.HTTPStatusError:
+        pass  # it has ended
+    except httpx.HTTPError:
+        return  # SuperLink is gone: nobody can ask
+    time.sleep(LINGER_S)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run's processes, and where their state is told."""
+
+    processes: Processes
+    status: StatusFiles
+    health: HealthPort
+
+
+def _follow_run(watched: Watched, run: int, folder: RunFolder, stop: StopRequest) -> Outcome | None:
     """Watch until the run has ended; None if a stop was requested."""
-    next_look = 0.0
+    processes, next_look = watched.processes, 0.0
     while not stop.wait(LOOP_S):
-        ended = _drain(processes)
+        ended = _drain(watched)
         _revive(processes, folder)
         if not ended and time.monotonic() < next_look:
             continue
@@ -103,16 +125,29 @@ def _follow_run(
             return _interrupted(folder) if interrupted else outcome
         if ended:
             return _died(folder, "its process ended without a word")
-        with contextlib.suppress(httpx.HTTPError):  # SuperLink is restarting: ask again
-            status = processes.control.run_status(run)
-            if status.is_finished:
-                return read_outcome(folder) or _died(folder, status.details)
+        status = _look(watched, run)
+        if status is not None and status.is_finished:
+            return read_outcome(folder) or _died(folder, status.details)
     return None
 
 
-def _drain(processes: Processes) -> bool:
+def _look(watched: Watched, run: int) -> RunStatus | None:
+    """Ask SuperLink how the run stands; None while it is restarting."""
+    try:
+        status = watched.processes.control.run_status(run)
+    except httpx.HTTPError:
+        watched.health.set(serving=False)
+        return None
+    watched.health.set(serving=True)
+    return status
+
+
+def _drain(watched: Watched) -> bool:
     """Read what the children told; return whether the ServerApp has ended."""
-    return any(event.kind == "serverapp-ended" for event in processes.pipe.drain())
+    events = watched.processes.pipe.drain()
+    for event in events:
+        watched.status.on_event(event)
+    return any(event.kind == "serverapp-ended" for event in events)
 
 
 def _revive(processes: Processes, folder: RunFolder) -> None:
@@ -159,8 +194,8 @@ def _wait_until_healthy(processes: Processes, stop: StopRequest) -> bool:
 
 def _died(folder: RunFolder, details: str) -> Outcome:
     message = (
-        f"the ServerApp ended without an outcome ({details}); see {folder.logs}, and go on with "
-        f"nognet-server --resume {folder.path}"
+        f"the ServerApp ended without an outcome ({details}); {disk_hint(folder)}see "
+        f"{folder.logs}, and go on with nognet-server --resume {folder.path}"
     )
     return Outcome(FederationError.exit_code, message)
 
@@ -168,62 +203,3 @@ def _died(folder: RunFolder, details: str) -> Outcome:
 def _interrupted(folder: RunFolder) -> Outcome:
     message = f"interrupted; go on with nognet-server --resume {folder.path}"
     return Outcome(INTERRUPTED_EXIT_CODE, message)
-
-
-@contextlib.contextmanager
-def _processes(
-    coordinator: Coordinator, folder: RunFolder, token: str, log_format: LogFormat
-) -> Iterator[Processes]:
-    environment = flower_environment(coordinator.state / "flower", os.environ)
-    pipe = EventPipe()
-    control = Control(coordinator.control_address, coordinator.loopback.ca, token)
-    superlink = Child(_superlink_spec(coordinator, folder), environment)
-    executor = Child(_executor_spec(coordinator, folder, pipe, log_format), environment)
-    try:
-        superlink.start()
-        executor.start()
-        yield Processes(superlink, executor, pipe, control)
-    finally:
-        stop_children((executor,))
-        stop_children((superlink,))
-        control.close()
-        pipe.close()
-
-
-def _superlink_spec(coordinator: Coordinator, folder: RunFolder) -> ChildSpec:
-    loopback, server = coordinator.loopback, coordinator.server
-    arguments = (
-        *("--listen", server.listen),
-        *("--certificate", str(server.certificate), "--key", str(server.key)),
-        *("--control-token", str(coordinator.token_file)),
-        "--",
-        *("--host", "127.0.0.1", "--port", str(server.control_port)),
-        *("--ssl-ca-certfile", str(loopback.ca)),
-        *("--ssl-certfile", str(loopback.certificate)),
-        *("--ssl-keyfile", str(loopback.key)),
-        "--enable-supernode-auth",
-        *("--database", str(coordinator.database)),
-        *("--isolation", "process"),
-        *("--superexec-auth-secret-file", str(coordinator.secret_file)),
-    )
-    module = "nognet_server.processes.superlink"
-    return ChildSpec("superlink", module, arguments, folder.logs / "superlink.log")
-
-
-def _executor_spec(
-    coordinator: Coordinator, folder: RunFolder, pipe: EventPipe, log_format: LogFormat
-) -> ChildSpec:
-    arguments = (
-        *("--address", coordinator.control_address),
-        *("--ca", str(coordinator.loopback.ca)),
-        *("--secret", str(coordinator.secret_file)),
-        *("--events", str(pipe.write_end), "--log-format", log_format),
-    )
-    return ChildSpec(
-        "executor",
-        "nognet_server.processes.executor",
-        arguments,
-        folder.logs / "serverapp.log",
-        shows_stderr=True,
-        inherited_fds=(pipe.write_end,),
-    )

@@ -80,7 +80,7 @@ def test_the_flags_of_flower_supernode_exist() -> None:
     }
     ours = "superlink root-certificates auth-supernode-private-key isolation node-config host port"
     assert {f"--{name}" for name in ours.split()} <= options
-    assert "--superexec-auth-secret-file" in options
+    assert {"--superexec-auth-secret-file", "--trusted-entities", "--insecure"} <= options
 
 
 def test_object_waits_are_keyword_defaults_that_can_be_shortened() -> None:

@@ -22,7 +22,7 @@ def no_leave() -> NoReturn:
 
 
 def link(tmp_path: Path, descriptor: int | None = None) -> Link:
-    return Link(EventWriter(descriptor), tmp_path / "node-id", no_leave)
+    return Link(EventWriter(descriptor), tmp_path / "node-id", no_leave, no_leave)
 
 
 def refusal(status: int, **headers: str) -> httpx.HTTPStatusError:
@@ -75,7 +75,7 @@ def test_a_lease_of_another_machine_is_waited_for(tmp_path: Path) -> None:
 def test_a_refused_signature_with_a_wrong_clock_names_the_clock(tmp_path: Path) -> None:
     there = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=900)
     date = there.strftime("%a, %d %b %Y %H:%M:%S GMT")
-    with pytest.raises(Fatal, match=r"differ by (899|900|901) s \(this one is ahead\)"):
+    with pytest.raises(Fatal, match=r"differ by (899|900|901) s .*is ahead"):
         _activate(activation(refusal(401, date=date)), lambda _r: None, REQUEST, link(tmp_path))
     with pytest.raises(Fatal, match="signature") as refused:
         _activate(activation(refusal(401)), lambda _r: None, REQUEST, link(tmp_path))
@@ -102,8 +102,41 @@ def test_lost_and_found_are_told_once_each(tmp_path: Path) -> None:
         (httpx.ReadTimeout("timed out"), "no answer in time"),
         (httpx.ConnectError("Name or service not known"), "DNS"),
         (httpx.ReadError("EOF"), "was cut"),
+        (httpx.ProxyError("407 Proxy Authentication Required"), "a user and a password"),
+        (httpx.ProxyError("403 Forbidden"), "the proxy of HTTPS_PROXY refuses"),
         (refusal(503), "a proxy answers 503"),
     ],
 )
 def test_the_likely_cause_is_named(error: httpx.HTTPError, words: str) -> None:
     assert words in _cause(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "dropped"),
+    [
+        (refusal(403), True),
+        (refusal(404), False),
+        (refusal(500), False),
+        (httpx.ReadError("EOF"), False),
+        (httpx.ConnectError("refused"), False),
+    ],
+)
+def test_a_task_ends_with_its_run_and_with_nothing_else(
+    tmp_path: Path, error: httpx.HTTPError, dropped: bool
+) -> None:
+    pipe = EventPipe()
+    here = link(tmp_path, pipe.write_end)
+    here.look_at_run()  # no task: nothing is asked
+
+    def ask() -> None:
+        raise error
+
+    here.ask_for_run = ask
+    if dropped:
+        with pytest.raises(SystemExit):
+            here.look_at_run()
+    else:
+        here.look_at_run()
+    assert [event.kind for event in pipe.drain()] == ["run-ended"] * dropped
+    here.look_at_run()  # asked a moment ago: not again yet
+    pipe.close()

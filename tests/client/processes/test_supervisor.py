@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nognet_client.processes.family import _quoted
+from nognet_client.processes.site_status import SiteStatus, observe_site
 from nognet_client.processes.startup import check_link, wait_for_coordinator
-from nognet_client.processes.supervisor import SiteStatus, _quoted
 
 from nognet.config import ServerLinkConfig, SiteConfig
 from nognet.errors import ConfigError, ProvisionError
-from nognet.pki.handshake import Unreachable
+from nognet.pki.handshake import Reached, Unreachable
 from nognet.supervision.children import StopRequest
 from nognet.supervision.events import Event
+from nognet.supervision.lock import exclusive
 
 LINK = ServerLinkConfig(address="nognet.example.org:9443", ca=Path("ca.crt"), key=Path("a.key"))
 
@@ -36,7 +38,7 @@ def lines() -> Iterator[list[str]]:
 
 
 def test_each_change_is_one_line(tmp_path: Path, lines: list[str]) -> None:
-    status = SiteStatus(tmp_path / "status.json", LINK.address)
+    status = SiteStatus(tmp_path / "status.json", LINK.address, "hospital_a")
     lost = Event("lost", "connection refused: the server is down or restarting")
     for event in (
         Event("connected"),
@@ -59,7 +61,7 @@ def test_each_change_is_one_line(tmp_path: Path, lines: list[str]) -> None:
 
 
 def test_a_died_task_is_told_from_a_done_one(tmp_path: Path, lines: list[str]) -> None:
-    status = SiteStatus(tmp_path / "status.json", LINK.address)
+    status = SiteStatus(tmp_path / "status.json", LINK.address, "hospital_a")
     values = {"task": "train", "round": 2}
     status.on_event(Event("task-ended", values={**values, "code": 0}))
     status.on_event(Event("task-ended", values={**values, "code": -9}))
@@ -71,10 +73,47 @@ def test_a_died_task_is_told_from_a_done_one(tmp_path: Path, lines: list[str]) -
 def test_waiting_tells_each_cause_once_and_ends_when_the_way_is_open(
     lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [Unreachable("refused"), Unreachable("refused"), Unreachable("no answer"), None]
+    answers = [Unreachable("refused"), Unreachable("refused"), Unreachable("no answer"), Reached()]
     monkeypatch.setattr(StopRequest, "wait", lambda self, _seconds: self.requested)
-    assert wait_for_coordinator(LINK, StopRequest(), probe=lambda *_: answers.pop(0))
+    assert wait_for_coordinator(LINK, StopRequest(), reach=lambda *_: answers.pop(0))
     assert [line.rpartition(": ")[2] for line in lines] == ["refused", "no answer"]
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "words"),
+    [
+        (90.0, "differ by 90 s (this machine's is ahead)"),
+        (-61.0, "differ by 61 s (this machine's is behind)"),
+        (2.0, ""),
+        (None, ""),
+    ],
+)
+def test_a_clock_that_is_off_is_warned_of(
+    lines: list[str], ahead_s: float | None, words: str
+) -> None:
+    assert wait_for_coordinator(LINK, StopRequest(), reach=lambda *_: Reached(ahead_s))
+    assert words in "".join(lines)
+    assert bool(lines) == bool(words)
+
+
+def test_who_looks_from_outside_sees_connection_task_and_round(tmp_path: Path) -> None:
+    assert observe_site(tmp_path)["state"] == "none"
+    with exclusive(tmp_path, "nognet-client"):
+        status = SiteStatus(tmp_path / "status.json", LINK.address, "hospital_a")
+        status.change("connecting", "connecting")
+        assert not observe_site(tmp_path)["connected"]
+        status.on_event(Event("connected"))
+        since = observe_site(tmp_path)["connection_since"]
+        status.on_event(Event("task", values={"task": "train", "round": 3}))
+        seen = observe_site(tmp_path)
+        assert (seen["connected"], seen["connection_since"]) == (True, since)
+        assert (seen["last_task"], seen["last_round"]) == ("training, round 3", 3)
+        status.on_event(Event("lost", "cut"))
+        seen = observe_site(tmp_path)
+        assert (seen["state"], seen["connected"], seen["last_round"]) == ("lost", False, 3)
+        status.on_event(Event("connected"))
+    seen = observe_site(tmp_path)  # nobody holds the folder any more
+    assert (seen["state"], seen["connected"]) == ("died", False)
 
 
 def test_waiting_ends_with_a_stop_request() -> None:
@@ -82,11 +121,11 @@ def test_waiting_ends_with_a_stop_request() -> None:
 
 
 def test_a_refused_certificate_ends_the_wait() -> None:
-    def probe(*_: object) -> None:
+    def reach(*_: object) -> Reached:
         raise ProvisionError("not signed", code="wrong-ca")
 
     with pytest.raises(ProvisionError):
-        wait_for_coordinator(LINK, StopRequest(), probe=probe)
+        wait_for_coordinator(LINK, StopRequest(), reach=reach)
 
 
 def test_a_site_without_a_server_is_told_what_is_missing() -> None:

@@ -1,0 +1,126 @@
+"""What a site does now: one line a change, and a file for other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nognet.files import write_json_atomic
+from nognet.supervision.children import describe_exit
+from nognet.supervision.events import Event
+from nognet.supervision.lock import holder_of
+
+STATUS_NAME = "status.json"
+_CONNECTED = ("waiting", "working", "refused")
+_TASKS = {"query": "joining a run", "train": "training", "evaluate": "evaluating"}
+log = logging.getLogger("nognet.client")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class SiteStatus:
+    """What the site does now; each change is one line, and `status.json` for other programs.
+
+    The file's ``connection_since`` is when the site came online, or went offline.
+    """
+
+    path: Path
+    address: str
+    site: str
+    text: str = ""
+    was_connected: bool = False
+    is_connected: bool = False
+    connection_since: str = field(default_factory=_now)
+    last_task: str | None = None
+    last_round: int | None = None
+    task_since: float = field(default_factory=time.monotonic)
+
+    def change(self, state: str, text: str, *, level: int = logging.INFO) -> None:
+        """Note and tell a state, unless it is what was told last."""
+        if text == self.text:
+            return
+        self.text = text
+        connected = state in _CONNECTED
+        if connected != self.is_connected:
+            self.is_connected, self.connection_since = connected, _now()
+        log.log(level, "%s", text, extra=self._fields())
+        with contextlib.suppress(OSError):  # a full disk must not end the round
+            write_json_atomic(self.path, self._document(state))
+
+    def _document(self, state: str) -> dict[str, Any]:
+        return {
+            "state": state,
+            "text": self.text,
+            "time": time.time(),
+            "site": self.site,
+            "coordinator": self.address,
+            "connected": self.is_connected,
+            "connection_since": self.connection_since,
+            "last_task": self.last_task,
+            "last_round": self.last_round,
+            "pid": os.getpid(),
+        }
+
+    def _fields(self) -> dict[str, Any]:
+        return {"site": self.site} | ({"round": self.last_round} if self.last_round else {})
+
+    def on_event(self, event: Event) -> None:
+        """Follow what the children tell."""
+        if event.kind == "connected":
+            again = "reconnected" if self.was_connected else "connected"
+            self.was_connected = True
+            self.change("waiting", f"{again} to {self.address}; waiting for a round")
+        elif event.kind == "lost":
+            self.change("lost", f"lost the coordinator {self.address}: {event.text}; trying again")
+        elif event.kind == "run-ended":
+            self.change("connecting", "the run has ended at the coordinator: its task is dropped")
+        elif event.kind == "lease":
+            self.change("connecting", event.text)
+        elif event.kind == "refused":
+            self.change("refused", f"refused a run: {event.text}", level=logging.ERROR)
+        elif event.kind == "task":
+            self.task_since = time.monotonic()
+            self.last_task, self.last_round = _task_text(event), event.values.get("round")
+            self.change("working", _task_text(event))
+        elif event.kind == "task-ended":
+            seconds = time.monotonic() - self.task_since
+            how = f"done in {seconds:.1f} s"
+            if event.values.get("code"):
+                how = f"DIED after {seconds:.1f} s ({describe_exit(int(event.values['code']))})"
+            self.change("waiting", f"{_task_text(event)}: {how}; waiting")
+
+
+def _task_text(event: Event) -> str:
+    kind = str(event.values.get("task", "")).split(".", maxsplit=1)[0]
+    name, number = _TASKS.get(kind, kind), event.values.get("round")
+    return f"{name}, round {number}" if number and kind != "query" else name
+
+
+def observe_site(state: Path) -> dict[str, Any]:
+    """Tell what a site's client does now, from outside, as JSON values.
+
+    A file that says "connected" of a process that is gone tells nothing of now.
+    """
+    try:
+        found = json.loads((state / STATUS_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"state": "none", "text": "no client was started yet", "connected": False}
+    if not isinstance(found, dict):
+        return {"state": "none", "text": "the status file is damaged", "connected": False}
+    pid = holder_of(state)
+    if pid is None or pid != found.get("pid"):
+        found["connected"] = False
+        if found.get("state") not in {"stopped", "ended"}:
+            text = f"its process died while it said: {found.get('text')}"
+            found |= {"state": "died", "text": text}
+    return found
