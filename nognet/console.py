@@ -154,6 +154,7 @@ def redirect_to_json(names: tuple[str, ...], fields: Mapping[str, str | int] | N
         fields: What every line tells besides.
     """
     handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(logging.INFO)  # Flower's loggers are open for all, its handlers are not
     handler.setFormatter(JsonFormatter(fields))
     _catch_the_rest(handler)
     for name in (*names, _PRINTED):

@@ -187,6 +187,8 @@ def test_other_libraries_write_json_to_a_childs_log(
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back at the end
     redirect_to_json(("some.library",), {"site": "hospital_a"})
     logger = logging.getLogger("some.library")
+    logger.setLevel(logging.DEBUG)
+    logger.debug("hidden")
     logger.warning("a line")
     typer.echo("printed")
     logger.handlers.clear()
