@@ -14,15 +14,16 @@ from flwr.clientapp import ClientApp
 from nognet.config import SiteConfig, load_site
 from nognet.data.site.prepare import prepared_or_prepare
 from nognet.errors import ConfigError
-from nognet.wire.records import EvaluateTask, JoinTask, TrainTask
+from nognet.wire.records import SHARE_ACTION, EvaluateTask, JoinTask, ShareTask, TrainTask
+from nognet_client.evaluating import evaluate, share
 from nognet_client.guard import guarded
-from nognet_client.tasks import Site, Work, evaluate, join, train
+from nognet_client.tasks import Site, Work, join, train
 
 SITE_CONFIG = "site-config"
 
 
 def build_app(work: Work) -> ClientApp:
-    """Make a ClientApp that answers the three messages with the given work."""
+    """Make a ClientApp that answers the four messages with the given work."""
     app = ClientApp()
 
     def answer_join(content: RecordDict, context: Context) -> RecordDict:
@@ -41,7 +42,13 @@ def build_app(work: Work) -> ClientApp:
         site = Site(config, prepared_or_prepare(config))
         return evaluate(EvaluateTask.from_content(content), site, work).to_content()
 
+    def answer_share(content: RecordDict, context: Context) -> RecordDict:
+        config = _site_config(context)
+        site = Site(config, prepared_or_prepare(config))
+        return share(ShareTask.from_content(content), site).to_content()
+
     app.query()(guarded(answer_join))
+    app.query(SHARE_ACTION)(guarded(answer_share))
     app.train()(guarded(answer_train))
     app.evaluate()(guarded(answer_evaluate))
     return app

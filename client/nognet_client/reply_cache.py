@@ -96,7 +96,9 @@ class ReplyCache:
         _drop(_newest_first(self._folder.iterdir())[_KEPT_RUNS:])
 
     def _path(self, task: TrainTask | EvaluateTask) -> Path:
-        name = f"{task.round_number:05d}-{kind_of(task)}.reply"
+        visitor = getattr(task, "model_of", None)
+        kind = f"{kind_of(task)}-of-{visitor}" if visitor else kind_of(task)
+        name = f"{task.round_number:05d}-{kind}.reply"
         return self._folder / task.run_token / name
 
 
@@ -121,6 +123,8 @@ def task_digest(task: TrainTask | EvaluateTask, *facts: str) -> str:
     digest.update(np.ascontiguousarray(task.weights).tobytes())
     if isinstance(task, TrainTask) and task.correction is not None:
         digest.update(np.ascontiguousarray(task.correction).tobytes())
+    if isinstance(task, EvaluateTask):
+        digest.update(f"{task.personalise} {task.model_of}".encode())
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The site's side of the three messages: join, train, evaluate. Task in, reply out."""
+"""The site's side of joining and training, and what it works with. Task in, reply out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nognet.errors import ContractError
 from nognet.fit.evaluate import evaluate_split
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
-from nognet.fit.weights import Weights, weight_spec
+from nognet.fit.weights import Weights
 from nognet.metrics.statistics import SiteStatistics
 from nognet.progress import STEP_DONE, STEPS_LOGGER, Clock, Pace, StepDone
 from nognet.types import Split
@@ -28,15 +28,15 @@ from nognet.wire.contract import (
     describe_differences,
     differing_items,
 )
-from nognet.wire.flat import pack, unpack
 from nognet.wire.records import (
-    EvaluateReply,
     EvaluateTask,
     JoinReply,
     JoinTask,
+    ShareTask,
     TrainReply,
     TrainTask,
 )
+from nognet_client.own_model import OwnModel
 from nognet_client.reply_cache import ReplyCache, task_digest
 
 _log = logging.getLogger("nognet.client")
@@ -72,6 +72,7 @@ class EvaluateFunction(Protocol):
         weights: Weights,
         *,
         split: Split,
+        personal: Weights | None = None,
     ) -> SiteStatistics: ...
 
 
@@ -110,7 +111,8 @@ def join(task: JoinTask, site: Site) -> JoinReply:
         _log.error("%s can't take part in study '%s': %s", name, study.name, differences)
     else:
         _log.info("%s joins study '%s'", name, study.name)
-    return JoinReply(name, software_versions(), mine, site.prepared.counts())
+    counts, shares = site.prepared.counts(), site.config.share_models
+    return JoinReply(name, software_versions(), mine, counts, shares)
 
 
 def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
@@ -120,27 +122,29 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         ContractError: the study's numbers mean something else than the site's.
         TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
     """
-    study = _agreed_study(task, site)
+    study = agreed_study(task, site)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, TrainReply)
     if kept is not None:
         return kept
-    spec = weight_spec(study.network)
-    name = site.config.name
+    own, name = OwnModel(study, site.config, site.prepared, task.run_token), site.config.name
     _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
+    start = own.whole_after(task.weights, task.round_number - 1)
+    personal = own.train_personal(start, task.round_number)
     outcome = work.train(
         study,
         site.config,
         site.prepared,
-        unpack(task.weights, spec),
+        start,
         round_number=task.round_number,
         progress=_progress(name, task.round_number, study.rounds),
-        correction=None if task.correction is None else unpack(task.correction, spec),
+        correction=own.correction(task.correction),
     )
+    own.keep(outcome.weights, personal, task.round_number)
     reply = TrainReply(
         site=name,
         round_number=task.round_number,
-        weights=pack(outcome.weights, spec),
+        weights=own.shared(outcome.weights),
         n_pairs=outcome.n_pairs,
         n_patients=outcome.n_patients,
         steps=outcome.steps,
@@ -149,32 +153,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         epsilon=outcome.epsilon,
         delta=outcome.delta,
         start_loss=outcome.start_loss,
-        control=None if outcome.control is None else pack(outcome.control, spec),
-    )
-    cache.keep(task, digest, reply)
-    return reply
-
-
-def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
-    """Evaluate the global weights on a split of the site's own patients.
-
-    Raises:
-        ContractError: the study's numbers mean something else than the site's.
-    """
-    study = _agreed_study(task, site)
-    cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
-    kept = cache.find(task, digest, EvaluateReply)
-    if kept is not None:
-        return kept
-    started = time.perf_counter()
-    weights = unpack(task.weights, weight_spec(study.network))
-    statistics = work.evaluate(study, site.config, site.prepared, weights, split=task.split)
-    reply = EvaluateReply(
-        site=site.config.name,
-        round_number=task.round_number,
-        split=task.split,
-        statistics=statistics.to_flat(),
-        seconds=time.perf_counter() - started,
+        control=None if outcome.control is None else own.shared(outcome.control),
     )
     cache.keep(task, digest, reply)
     return reply
@@ -190,7 +169,7 @@ def software_versions() -> dict[str, str]:
     }
 
 
-def _agreed_study(task: TrainTask | EvaluateTask, site: Site) -> StudyConfig:
+def agreed_study(task: TrainTask | EvaluateTask | ShareTask, site: Site) -> StudyConfig:
     """Read the task's study and hold its contract against the site's own."""
     study = parse_study_json(task.study_json)
     if contract_hash(contract(study, roi=site.prepared.roi)) != task.contract_hash:

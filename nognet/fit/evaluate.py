@@ -25,6 +25,8 @@ from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.privacy.policy import stricter
 from nognet.types import RoiPair, Split
 
+FEDERATED, PERSONALISED, VISITING = "federated", "personalised", "visiting"
+"""Predictors: the global model, a site's own beside it, and another site's."""
 _BATCH_SIZE = 4
 
 
@@ -35,11 +37,20 @@ def evaluate_split(
     weights: Weights,
     *,
     split: Split,
+    personal: Weights | None = None,
 ) -> SiteStatistics:
     """Evaluate the global weights and both baselines on one split of a site.
 
     The isotropic baseline grows at the median rate of the site's own training pairs; the rate stays
     at the site.
+
+    Args:
+        study: Network, precision, coverage.
+        site: Its device and threads.
+        prepared: Its pairs.
+        weights: Of the predictor `federated`.
+        split: Of the site's patients.
+        personal: Of a further predictor, `personalised`; None for none.
 
     Raises:
         PrivacyError: of the patients that privacy protects figures were asked for.
@@ -53,18 +64,20 @@ def evaluate_split(
         )
     device = resolve_device(site.device)
     with cpu_threads(site.threads):
-        network = network_with(study.network, weights, device)
+        models = {FEDERATED: weights} | ({} if personal is None else {PERSONALISED: personal})
+        networks = {name: network_with(study.network, w, device) for name, w in models.items()}
+        precision = study.training.precision
+        trained = {n: network_predictor(net, device, precision) for n, net in networks.items()}
         predictors = {
-            "federated": network_predictor(network, device, study.training.precision),
+            **trained,
             "copy": copy_baseline,
             "isotropic": isotropic_growth(median_growth(prepared.pairs("train"))),
         }
         factors = {}
         if split == "test":  # on the patients that calibrate it, coverage would mean nothing
             validation = prepared.pairs("validation")
-            factors["federated"] = calibrate(
-                predictors["federated"], validation, study.uncertainty.coverage
-            )
+            for name, predict in trained.items():
+                factors[name] = calibrate(predict, validation, study.uncertainty.coverage)
         return evaluate_pairs(predictors, prepared.pairs(split), factors)
 
 

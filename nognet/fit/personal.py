@@ -10,8 +10,6 @@ from nognet.data.store import PreparedSite
 from nognet.fit.train import Progress, train_round
 from nognet.fit.weights import Weights
 
-PERSONALISED = "personalised"
-
 
 def fine_tuned(
     study: StudyConfig,

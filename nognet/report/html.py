@@ -28,6 +28,7 @@ from nognet.report.page import (
     strata_table,
     total_rows,
 )
+from nognet.report.personal import personal_sentence, visit_tables, visits_sentence
 from nognet.report.summary import (
     absence_sentence,
     caution_sentence,
@@ -98,6 +99,9 @@ def _content(metrics: RunMetrics, cases: Sequence[DrawnCase]) -> dict[str, Any]:
         "training_sentence": training_sentence(metrics),
         "result_sentence": result_sentence(metrics),
         "privacy_sentence": privacy_sentence(metrics),
+        "personal_sentence": personal_sentence(metrics),
+        "visit_tables": visit_tables(metrics),
+        "visits_sentence": visits_sentence(metrics),
         "alone": is_alone(metrics),
         "absence": absence_sentence(metrics),
         "caution": caution_sentence(comparisons),

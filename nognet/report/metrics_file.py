@@ -1,8 +1,7 @@
 """`metrics.json`: the record of a run that programs read, rewritten after every round.
 
 The models below are its schema, version 1. A program finds a final figure at
-``final.sites.<site>.test.<predictor>.<metric>``. Every change gives a new value; nothing is
-mutated, and a file on disk is replaced in one step.
+``final.sites.<site>.test.<predictor>.<metric>``. A change gives a new value, a file in one step.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Figure(_Part):
 
 
 Figures = dict[str, dict[str, Figure]]
-"""Predictor -> metric -> figure, as `SiteStatistics.figures()` gives it."""
+"""Predictor (or test site) -> metric -> figure, as `SiteStatistics.figures()` gives it."""
 
 
 class SplitCounts(_Part):
@@ -135,6 +134,9 @@ class FinalEntry(_Part):
     left_out: dict[str, str] = {}
     """Sites without usable test figures, and the public code of why."""
     pooled: TestEntry | None = None
+    cross_site: dict[str, Figures] = {}
+    """Model's site -> test site -> metric -> figure; `cross_site_absent`: sites with gaps, why."""
+    cross_site_absent: dict[str, str] = {}
 
 
 class RunMetrics(_Part):
@@ -228,9 +230,8 @@ def read_metrics(path: Path) -> RunMetrics:
             code="metrics-file",
         ) from err
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
-        raise WireError(
-            f"{source}: can't be read as JSON ({type(err).__name__})", code="metrics-file"
-        ) from err
+        found = type(err).__name__
+        raise WireError(f"{source}: can't be read as JSON ({found})", code="metrics-file") from err
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != SCHEMA_VERSION:
         raise WireError(

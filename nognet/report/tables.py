@@ -16,6 +16,7 @@ from nognet.report.comparison import MODEL, ResultRow, compare_sites, mean_of, r
 from nognet.report.intervals import interval_sentences
 from nognet.report.metrics_file import RunMetrics
 from nognet.report.numbers import count, number, signed
+from nognet.report.personal import personal_sentence, visits_sentence
 from nognet.report.summary import absence_sentence, caution_sentence, result_sentence
 from nognet.types import STRATA, Stratum
 
@@ -158,7 +159,8 @@ def _lines_below(metrics: RunMetrics) -> Iterator[str]:
         yield "Intervals:"
         yield from (f"  {sentence}" for sentence in intervals)
     caution = caution_sentence(compare_sites(metrics))
-    yield from (line for line in (absence_sentence(metrics), caution) if line)
+    own = personal_sentence(metrics), visits_sentence(metrics)
+    yield from (line for line in (*own, absence_sentence(metrics), caution) if line)
     yield "Definitions:"
     for name in CONSOLE_METRICS:
         yield f"  {DEFINITIONS[name].title}: {DEFINITIONS[name].short}"

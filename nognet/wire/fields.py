@@ -74,6 +74,14 @@ def text(record: Mapping[str, Any], key: str, form: re.Pattern[str] | None = Non
     return value
 
 
+def flag(record: Mapping[str, Any], key: str) -> bool:
+    """Read a truth value."""
+    value = record[key]
+    if not isinstance(value, bool):
+        raise WireError(f"{key}: expected true or false", code="type")
+    return value
+
+
 def round_number(record: Mapping[str, Any], key: str) -> int:
     """Read the number of a round."""
     value = record[key]

@@ -71,7 +71,7 @@ def ask_to_train(
         ", ".join(fresh) or "no site",
         f"; still awaited: {', '.join(carried)}" if carried else "",
     )
-    done = _exchange(
+    done = deliver(
         run,
         _train_envelopes(run, state, fresh),
         f"round {now.round_number}",
@@ -100,6 +100,9 @@ def ask_to_evaluate(
 ) -> Evaluation:
     """Evaluate global weights at every site that is here and not still training.
 
+    On test patients, which is once, at the end, each site makes and evaluates its own model beside
+    the global one, as the study says.
+
     Raises:
         FederationError: no site gave usable statistics.
     """
@@ -111,13 +114,14 @@ def ask_to_evaluate(
         contract_hash=run.identity.contract_hash,
         run_token=run.identity.run_token,
         weights=weights,
+        personalise=split == "test",
     ).to_content()
     envelopes = [
         Envelope(name, Message(content, member.node_id, MessageType.EVALUATE))
         for name, member in here.items()
         if name not in busy
     ]
-    done = _exchange(run, envelopes, f"round {round_number}", f"evaluate on {split}")
+    done = deliver(run, envelopes, f"round {round_number}", f"evaluate on {split}")
     found = check_evaluation(done.deliveries, split=split, round_number=round_number)
     evaluation = replace(found, left_out={**found.left_out, **dict.fromkeys(busy, LATE)})
     if not evaluation.statistics:
@@ -146,7 +150,7 @@ def _train_envelopes(run: Run, state: ServerState, fresh: Mapping[str, Member]) 
     return [Envelope(name, message) for name, message in messages.items()]
 
 
-def _exchange(
+def deliver(
     run: Run,
     envelopes: Sequence[Envelope],
     label: str,
@@ -154,6 +158,8 @@ def _exchange(
     *,
     carried: Sequence[Pending] = (),
 ) -> Exchange:
+    """Send a round's messages, wait as the study says, and log each delivery."""
+
     def told(delivery: Delivery, awaited: Sequence[str]) -> None:
         rest = f"; waiting for {', '.join(awaited)}" if awaited else ""
         done = delivery.reason or "done"

@@ -166,7 +166,7 @@ class _Session:
         self.values = replace(self.values, final=Final(number, test))
         if self.run.study.personalisation.cross_site != "none":
             self.write("running")
-            visited = let_models_visit(self.run, self._sites_here(), round_number=number)
+            visited = let_models_visit(self.run, here, round_number=number)
             self.values = replace(self.values, final=Final(number, test, visited))
         self._save_model(weights, number, best.value if best else None)
 

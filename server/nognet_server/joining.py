@@ -24,13 +24,14 @@ _RETRY_REFUSED_S = 30.0
 
 @dataclass(frozen=True)
 class Member:
-    """A site that takes part."""
+    """A site that takes part; `shares_models`: it lets its own model visit other sites."""
 
     name: str
     node_id: int
     activated_at: str
     versions: Mapping[str, str]
     counts: Counts
+    shares_models: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,12 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
         return _refuse(roster, node, label, str(err))
     others = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
     member = Member(
-        reply.site, int(node.node_id), node.last_activated_at, reply.versions, reply.counts
+        reply.site,
+        int(node.node_id),
+        node.last_activated_at,
+        reply.versions,
+        reply.counts,
+        reply.shares_models,
     )
     refused = {i: r for i, r in roster.refused.items() if i != int(node.node_id)}
     pairs = {split: reply.counts[split]["pairs"] for split in ("train", "validation", "test")}

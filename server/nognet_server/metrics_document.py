@@ -10,7 +10,9 @@ from typing import Any
 
 import nognet
 from nognet.config import StudyConfig
+from nognet.fit.evaluate import VISITING
 from nognet.metrics.definitions import definition_texts
+from nognet.metrics.statistics import SiteStatistics
 from nognet.report.metrics_file import SCHEMA_VERSION, RunMetrics, RunStatus
 from nognet_server.checkpoints import RunIdentity
 from nognet_server.joining import Roster
@@ -20,11 +22,25 @@ from nognet_server.state import ServerState
 
 
 @dataclass(frozen=True)
+class Visits:
+    """Sites' own models, each evaluated on the test patients of every sharing site.
+
+    Attributes:
+        statistics: Model's site -> test site -> its statistics of the predictor `visiting`.
+        absent: Sites that gave no model, or lack figures as hosts, and why.
+    """
+
+    statistics: Mapping[str, Mapping[str, SiteStatistics]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Final:
-    """The test evaluation of one round's global weights."""
+    """The test evaluation of one round's global weights, and of sites' models at one another."""
 
     round_number: int
     test: Evaluation
+    visits: Visits | None = None
 
 
 @dataclass(frozen=True)
@@ -84,4 +100,20 @@ def _final_entry(final: Final | None) -> Mapping[str, Any] | None:
         },
         "left_out": dict(final.test.left_out),
         "pooled": {"test": final.test.pooled().figures()},
+        **_visits_entry(final.visits),
+    }
+
+
+def _visits_entry(visits: Visits | None) -> Mapping[str, Any]:
+    if visits is None:
+        return {}
+    return {
+        "cross_site": {
+            model_of: {
+                site: statistics.figures()[VISITING]
+                for site, statistics in sorted(at_sites.items())
+            }
+            for model_of, at_sites in sorted(visits.statistics.items())
+        },
+        "cross_site_absent": dict(visits.absent),
     }

@@ -11,7 +11,8 @@ from flwr.serverapp import Grid
 
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
-from nognet.fit.weights import TensorSpec, initial_weights, weight_spec
+from nognet.fit.parts import part_of, shared_spec
+from nognet.fit.weights import TensorSpec, initial_weights
 from nognet.wire.contract import Contract, contract, contract_hash
 from nognet.wire.flat import flat_length, pack
 from nognet.wire.records import JoinTask
@@ -34,7 +35,7 @@ _log = logging.getLogger("nognet.server")
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same through a run."""
+    """What stays the same through a run; `spec` are the parameters that all sites share."""
 
     settings: RunSettings
     folder: RunFolder
@@ -86,7 +87,7 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
         WireError: the checkpoint is damaged.
     """
     study, folder = settings.study, RunFolder(settings.run_folder)
-    spec = weight_spec(study.network)
+    spec = shared_spec(study)
     agreed = contract(study)
     last = latest_round(folder) if settings.resume else None
     if last is None:
@@ -96,7 +97,8 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
             contract_hash=contract_hash(agreed),
             started=utc_now(),
         )
-        state = ServerState(0, pack(initial_weights(study.network, study.seed), spec))
+        first = part_of(initial_weights(study.network, study.seed), spec)
+        state = ServerState(0, pack(first, spec))
         save_checkpoint(folder, identity, state)
     else:
         identity = load_identity(folder, last)

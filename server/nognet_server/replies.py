@@ -145,9 +145,20 @@ def leave_out_long_updates(
 
 
 def check_evaluation(
-    deliveries: Iterable[Delivery], *, split: Split, round_number: int
+    deliveries: Iterable[Delivery],
+    *,
+    split: Split,
+    round_number: int,
+    model_of: str | None = None,
 ) -> Evaluation:
-    """Check the statistics that sites sent; bad ones are left out by name and reason."""
+    """Check the statistics that sites sent; bad ones are left out by name and reason.
+
+    Args:
+        deliveries: One a site.
+        split: That was asked for.
+        round_number: That was asked for.
+        model_of: The site whose model visited; None for the global one.
+    """
     statistics: dict[str, SiteStatistics] = {}
     seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
@@ -155,7 +166,8 @@ def check_evaluation(
     for delivery in sorted(deliveries, key=lambda d: d.site):
         try:
             reply = EvaluateReply.from_content(_content_of(delivery))
-            _check_is_answer(reply, delivery.site, round_number, split)
+            _check_is_answer(reply, delivery.site, round_number)
+            _check_evaluated(reply, split, model_of)
             statistics[delivery.site] = SiteStatistics.from_flat(reply.statistics)
             seconds[delivery.site] = reply.seconds
         except WireError as err:
@@ -195,17 +207,24 @@ def _at_fault(delivery: Delivery) -> set[str]:
     return set() if delivery.content is None else {delivery.site}
 
 
-def _check_is_answer(
-    reply: TrainReply | EvaluateReply, site: str, round_number: int, split: Split | None = None
-) -> None:
+def _check_is_answer(reply: TrainReply | EvaluateReply, site: str, round_number: int) -> None:
     if reply.site != site:
         raise WireError(f"the reply is signed '{reply.site}', expected '{site}'", code="site")
     if reply.round_number != round_number:
         raise WireError(
             f"the reply is for round {reply.round_number}, expected {round_number}", code="round"
         )
-    if isinstance(reply, EvaluateReply) and reply.split != split:
+
+
+def _check_evaluated(reply: EvaluateReply, split: Split, model_of: str | None) -> None:
+    if reply.split != split:
         raise WireError(f"the reply is for {reply.split}, expected {split}", code="split")
+    if reply.model_of != model_of:
+        raise WireError(
+            f"the reply is of {reply.model_of or 'the global'} model, expected "
+            f"{model_of or 'the global one'}",
+            code="model",
+        )
 
 
 def _left_out(delivery: Delivery, err: WireError, round_number: int, what: str) -> str:

@@ -162,6 +162,7 @@ def stub_evaluate(
     weights: Weights,
     *,
     split: Split,
+    personal: Weights | None = None,  # noqa: ARG001  the runner's signature
 ) -> SiteStatistics:
     """Give statistics that rise with the weights."""
     level = float(1 / (1 + np.exp(-float(next(iter(weights.values())).mean()))))

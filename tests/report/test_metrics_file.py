@@ -63,12 +63,15 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
     assert set(part) == {"status", "reason", "weight", "train", "validation", "evaluate_seconds"}
     assert set(part["train"]) == {
         *("loss", "seconds", "round_trip_seconds", "steps", "n_pairs", "n_patients"),
-        *("epsilon", "delta", "bytes_down", "bytes_up"),
+        *("epsilon", "delta", "bytes_down", "bytes_up", "update_norm"),
     }
     left_out = second["sites"]["gamma"]
     assert (left_out["status"], left_out["reason"]) == ("left-out", "TrainingError:not-finite")
     assert left_out["train"] is None
-    assert set(values["final"]) == {"round", "sites", "left_out", "pooled"}
+    assert set(values["final"]) == {
+        *("round", "sites", "left_out", "pooled"),
+        *("cross_site", "cross_site_absent"),
+    }
     figure = values["final"]["sites"]["alpha"]["test"]["federated"]["dsc"]
     assert set(figure) == {"mean", "sd", "n_patients", "n_pairs", "strata"}
     assert list(figure["strata"]) == list(STRATA)

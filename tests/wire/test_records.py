@@ -16,6 +16,8 @@ from nognet.wire.records import (
     JoinReply,
     JoinTask,
     ReplyForm,
+    ShareReply,
+    ShareTask,
     TrainReply,
     TrainTask,
     content_bytes,
@@ -137,6 +139,42 @@ def test_evaluate_task_and_reply_survive_the_wire() -> None:
     assert same(EvaluateTask.from_content(task.to_content()), task)
     reply = EvaluateReply("site_a", 3, "test", {"copy|dsc|all|total": 1.5}, 0.5)
     assert same(EvaluateReply.from_content(reply.to_content()), reply)
+
+
+def test_what_personal_models_need_survives_the_wire() -> None:
+    task = EvaluateTask(3, "test", "{}", "cd" * 32, TOKEN, WEIGHTS, True, "site_b")
+    assert same(EvaluateTask.from_content(task.to_content()), task)
+    reply = EvaluateReply("site_a", 3, "test", {"visiting|dsc|all|total": 1.5}, 0.5, "site_b")
+    assert same(EvaluateReply.from_content(reply.to_content()), reply)
+    asked = ShareTask(3, "{}", "cd" * 32, TOKEN)
+    assert same(ShareTask.from_content(asked.to_content()), asked)
+    given = ShareReply("site_a", 3, WEIGHTS)
+    assert same(ShareReply.from_content(given.to_content(), length=LENGTH), given)
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"personalise": 1}, "type"),
+        ({"personalise": None}, "keys"),
+        ({"model_of": "../site_b"}, "form"),
+        ({"surprise": "x"}, "keys"),
+    ],
+)
+def test_a_bad_word_on_personal_models_is_refused(values: dict[str, Any], code: str) -> None:
+    task = EvaluateTask(3, "test", "{}", "cd" * 32, TOKEN, WEIGHTS)
+    content = changed(task.to_content(), "config", **values)
+    with pytest.raises(WireError) as caught:
+        EvaluateTask.from_content(content)
+    assert caught.value.code == code
+
+
+def test_a_shared_model_of_another_length_or_with_more_records_is_refused() -> None:
+    given = ShareReply("site_a", 3, WEIGHTS).to_content()
+    with pytest.raises(WireError, match="shape"):
+        ShareReply.from_content(given, length=LENGTH + 1)
+    with pytest.raises(WireError, match="records"):
+        ShareReply.from_content(RecordDict({**given, "more": MetricRecord()}), length=LENGTH)
 
 
 @pytest.mark.parametrize(

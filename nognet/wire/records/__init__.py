@@ -17,6 +17,7 @@ from nognet.wire.records.parts import (
     content_bytes,
     weights_record,
 )
+from nognet.wire.records.sharing import SHARE_ACTION, ShareReply, ShareTask
 from nognet.wire.records.training import PLAIN_REPLY, ReplyForm, TrainReply, TrainTask
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "METRICS",
     "PLAIN_REPLY",
     "ROUND_KEY",
+    "SHARE_ACTION",
     "STATISTICS",
     "WEIGHTS",
     "EvaluateReply",
@@ -32,6 +34,8 @@ __all__ = [
     "JoinReply",
     "JoinTask",
     "ReplyForm",
+    "ShareReply",
+    "ShareTask",
     "TrainReply",
     "TrainTask",
     "content_bytes",

@@ -1,9 +1,10 @@
-"""Evaluation: global weights out, a site's mergeable statistics back."""
+"""Evaluation: weights out, a site's mergeable statistics back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
@@ -26,10 +27,24 @@ from nognet.wire.records.parts import (
     weights_record,
 )
 
+MODEL_OF, PERSONALISE = "model-of", "personalise"
+
 
 @dataclass(frozen=True)
 class EvaluateTask:
-    """Evaluate these weights on one split of the site's own patients."""
+    """Evaluate these weights on one split of the site's own patients.
+
+    Attributes:
+        round_number: Whose weights they are.
+        split: Of the site's patients.
+        study_json: The study.
+        contract_hash: Of the contract.
+        run_token: The run.
+        weights: Those that are shared by all sites; of another site's model, all.
+        personalise: The last evaluation of a run: the site makes its own model of these weights
+            too, as the study says, and evaluates it beside them.
+        model_of: The site whose model it is that visits; None for the global weights.
+    """
 
     round_number: int
     split: Split
@@ -37,6 +52,8 @@ class EvaluateTask:
     contract_hash: str
     run_token: str
     weights: FlatWeights = field(repr=False)
+    personalise: bool = False
+    model_of: str | None = None
 
     def to_content(self) -> RecordDict:
         """Write the message's content."""
@@ -47,6 +64,8 @@ class EvaluateTask:
                 "study": self.study_json,
                 "contract-hash": self.contract_hash,
                 "run": self.run_token,
+                PERSONALISE: self.personalise,
+                **_named(self.model_of),
             }
         )
         return RecordDict({ARRAYS: weights_record(self.weights), CONFIG: config})
@@ -59,7 +78,8 @@ class EvaluateTask:
             WireError: a record or key is missing, unknown, of the wrong type or out of range.
         """
         expect_records(content, {ARRAYS, CONFIG})
-        config = config_of(content, {ROUND_KEY, "split", "study", "contract-hash", "run"})
+        keys = {ROUND_KEY, "split", "study", "contract-hash", "run", PERSONALISE}
+        config = config_of(content, keys, optional={MODEL_OF})
         return cls(
             round_number=fields.round_number(config, ROUND_KEY),
             split=fields.split_name(config),
@@ -67,28 +87,40 @@ class EvaluateTask:
             contract_hash=fields.text(config, "contract-hash", fields.TOKEN),
             run_token=fields.text(config, "run", fields.TOKEN),
             weights=vectors_of(content, {WEIGHTS}, None)[WEIGHTS],
+            personalise=fields.flag(config, PERSONALISE),
+            model_of=_name(config),
         )
 
 
 @dataclass(frozen=True)
 class EvaluateReply:
-    """A site's statistics of one split, flat as `SiteStatistics.to_flat` gives them."""
+    """A site's statistics of one split, flat as `SiteStatistics.to_flat` gives them.
+
+    `model_of` names the site whose model visited; None where it was the global one.
+    """
 
     site: str
     round_number: int
     split: Split
     statistics: Mapping[str, float]
     seconds: float
+    model_of: str | None = None
 
     def to_content(self) -> RecordDict:
         """Write the reply's content."""
+        config = ConfigRecord(
+            {
+                "site": self.site,
+                ROUND_KEY: self.round_number,
+                "split": self.split,
+                **_named(self.model_of),
+            }
+        )
         return RecordDict(
             {
                 STATISTICS: metrics_record(self.statistics),
                 METRICS: MetricRecord({"seconds": self.seconds}),
-                CONFIG: ConfigRecord(
-                    {"site": self.site, ROUND_KEY: self.round_number, "split": self.split}
-                ),
+                CONFIG: config,
             }
         )
 
@@ -100,7 +132,7 @@ class EvaluateReply:
             WireError: a record or key is missing, unknown, of the wrong type or not finite.
         """
         expect_records(content, {STATISTICS, METRICS, CONFIG})
-        config = config_of(content, {"site", ROUND_KEY, "split"})
+        config = config_of(content, {"site", ROUND_KEY, "split"}, optional={MODEL_OF})
         numbers = numbers_of(content, {"seconds"})
         statistics = fields.numbers(content.metric_records[STATISTICS])
         if not statistics:
@@ -111,4 +143,13 @@ class EvaluateReply:
             split=fields.split_name(config),
             statistics=statistics,
             seconds=fields.number(numbers, "seconds", 0.0),
+            model_of=_name(config),
         )
+
+
+def _named(model_of: str | None) -> dict[str, str]:
+    return {} if model_of is None else {MODEL_OF: model_of}
+
+
+def _name(config: Mapping[str, Any]) -> str | None:
+    return fields.text(config, MODEL_OF, fields.SITE_NAME) if MODEL_OF in config else None

@@ -12,6 +12,8 @@ from nognet.wire import fields
 from nognet.wire.contract import Contract, contract_json, parse_contract
 from nognet.wire.records.parts import CONFIG, METRICS, config_of, expect_records, metrics_record
 
+_SHARES = "shares-models"
+
 
 @dataclass(frozen=True)
 class JoinTask:
@@ -50,12 +52,16 @@ class JoinTask:
 
 @dataclass(frozen=True)
 class JoinReply:
-    """A site's answer: its name, its software, its contract, how many patients and pairs."""
+    """A site's answer: its name, its software, its contract, how many patients and pairs.
+
+    And whether it lets its own model visit other sites (`share_models` in site.yaml).
+    """
 
     site: str
     versions: Mapping[str, str]
     contract: Contract
     counts: fields.Counts
+    shares_models: bool = False
 
     def to_content(self) -> RecordDict:
         """Write the reply's content."""
@@ -64,6 +70,7 @@ class JoinReply:
                 "site": self.site,
                 "versions": json.dumps(dict(self.versions), sort_keys=True),
                 "contract": contract_json(self.contract),
+                _SHARES: self.shares_models,
             }
         )
         return RecordDict(
@@ -78,10 +85,11 @@ class JoinReply:
             WireError: a record or key is missing, unknown, of the wrong type or out of range.
         """
         expect_records(content, {CONFIG, METRICS})
-        config = config_of(content, {"site", "versions", "contract"})
+        config = config_of(content, {"site", "versions", "contract", _SHARES})
         return cls(
             site=fields.text(config, "site", fields.SITE_NAME),
             versions=fields.versions(fields.text(config, "versions")),
             contract=parse_contract(fields.text(config, "contract")),
             counts=fields.nested_counts(content.metric_records[METRICS]),
+            shares_models=fields.flag(config, _SHARES),
         )

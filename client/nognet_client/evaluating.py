@@ -1,0 +1,75 @@
+"""The site's side of evaluating, and of giving its model to visit others. Task in, reply out."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from nognet.config import StudyConfig
+from nognet.fit.evaluate import FEDERATED, VISITING
+from nognet.fit.weights import weight_spec
+from nognet.metrics.statistics import SiteStatistics
+from nognet.wire.flat import unpack
+from nognet.wire.records import EvaluateReply, EvaluateTask, ShareReply, ShareTask
+from nognet_client.own_model import OwnModel, check_shares
+from nognet_client.reply_cache import ReplyCache, task_digest
+from nognet_client.tasks import Site, Work, agreed_study
+
+_log = logging.getLogger("nognet.client")
+
+
+def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
+    """Evaluate the global weights, or another site's model, on a split of the site's own patients.
+
+    Raises:
+        ContractError: the study's numbers mean something else than the site's.
+        ConfigError: another site's model visits, but study or site don't agree to that.
+    """
+    study = agreed_study(task, site)
+    if task.model_of is not None:
+        check_shares(study, site.config)
+    cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
+    kept = cache.find(task, digest, EvaluateReply)
+    if kept is not None:
+        return kept
+    started = time.perf_counter()
+    reply = EvaluateReply(
+        site=site.config.name,
+        round_number=task.round_number,
+        split=task.split,
+        statistics=_statistics(study, task, site, work).to_flat(),
+        seconds=time.perf_counter() - started,
+        model_of=task.model_of,
+    )
+    cache.keep(task, digest, reply)
+    return reply
+
+
+def share(task: ShareTask, site: Site) -> ShareReply:
+    """Give the site's own model, where it shares models and the study asks for them.
+
+    Raises:
+        ContractError: the study's numbers mean something else than the site's.
+        ConfigError: study or site don't agree to that.
+        WireError: the site has no such model.
+    """
+    study = agreed_study(task, site)
+    own = OwnModel(study, site.config, site.prepared, task.run_token)
+    weights = own.shareable(task.round_number)
+    _log.info("%s: gives its own model to the coordinator, to visit other sites", site.config.name)
+    return ShareReply(site.config.name, task.round_number, weights)
+
+
+def _statistics(study: StudyConfig, task: EvaluateTask, site: Site, work: Work) -> SiteStatistics:
+    """Evaluate what the task asks for; a visiting model gives its own figures alone."""
+    config, prepared = site.config, site.prepared
+    if task.model_of is not None:
+        visiting = unpack(task.weights, weight_spec(study.network))
+        found = work.evaluate(study, config, prepared, visiting, split=task.split)
+        return SiteStatistics({VISITING: found.predictors[FEDERATED]})
+    own = OwnModel(study, config, prepared, task.run_token)
+    federated = own.whole_after(task.weights, task.round_number)
+    personal = None
+    if task.personalise:
+        personal = own.finish(federated, task.round_number)
+    return work.evaluate(study, config, prepared, federated, split=task.split, personal=personal)

@@ -1,0 +1,97 @@
+"""Weights that are a site's own, on disk: `state/personal/<run>/`, a file a kind and round.
+
+A round's training begins with what was there *before* that round, by number. So a task that is sent
+again, a crash between two writes, or a coordinator that goes back to an earlier checkpoint never
+has a round count twice: it is trained anew from the same weights, to the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+import safetensors.torch
+import torch
+
+from nognet.errors import WireError
+from nognet.files import atomic_path
+from nognet.fit.weights import TensorSpec, Weights, check_weights
+
+Kind = Literal["local", "ditto", "trained"]
+"""Local parameters after a round's training; Ditto's personal model; all weights as trained."""
+MODEL_NAME = "personal.nognet"
+_KEY = "nognet-personal"
+_KEPT = 3  # rounds, of whole models; local parameters are small, and the best round's are wanted
+
+
+class PersonalState:
+    """One run's weights of a site, and its personal model file."""
+
+    def __init__(self, state_folder: Path, run_token: str) -> None:
+        self.folder = state_folder / "personal" / run_token
+
+    @property
+    def model(self) -> Path:
+        """Where the site's own model is, for `nognet predict`."""
+        return self.folder / MODEL_NAME
+
+    def latest(
+        self, kind: Kind, spec: tuple[TensorSpec, ...], *, upto: int | None = None
+    ) -> Weights | None:
+        """Read the weights of the last round, or of the last one up to a number; None without any.
+
+        Raises:
+            WireError: the file is damaged or of another network.
+        """
+        rounds = [number for number in self._rounds(kind) if upto is None or number <= upto]
+        return self._read(kind, max(rounds), spec) if rounds else None
+
+    def keep(self, kind: Kind, round_number: int, weights: Weights) -> None:
+        """Keep the weights after a round, and forget rounds that come after it.
+
+        Raises:
+            OSError: the folder can't be written.
+        """
+        header = json.dumps({"kind": kind, "round": round_number})
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+        with atomic_path(self._path(kind, round_number), mode=0o600) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata={_KEY: header})
+        rounds = self._rounds(kind)
+        old = [] if kind == "local" else [n for n in rounds if n <= round_number][:-_KEPT]
+        for number in (*old, *(n for n in rounds if n > round_number)):
+            self._path(kind, number).unlink(missing_ok=True)
+
+    def _read(self, kind: Kind, number: int, spec: tuple[TensorSpec, ...]) -> Weights:
+        path = self._path(kind, number)
+        try:
+            with safetensors.safe_open(path, framework="pt") as opened:
+                header = json.loads((opened.metadata() or {})[_KEY])
+                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  no dict
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as err:
+            raise _damaged(path, type(err).__name__) from err
+        if header != {"kind": kind, "round": number}:
+            raise _damaged(path, "another kind or round inside")
+        ordered = {item.name: found[item.name] for item in spec if item.name in found}
+        check_weights(ordered if len(ordered) == len(found) else found, spec)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in ordered.values()):
+            raise _damaged(path, "a number that is not finite")
+        return ordered
+
+    def _rounds(self, kind: Kind) -> list[int]:
+        pattern = re.compile(rf"(\d{{5,}})\.{kind}")
+        found = [pattern.fullmatch(path.name) for path in self.folder.glob(f"*.{kind}")]
+        return sorted(int(match.group(1)) for match in found if match)
+
+    def _path(self, kind: Kind, number: int) -> Path:
+        return self.folder / f"{number:05d}.{kind}"
+
+
+def _damaged(path: Path, found: str) -> WireError:
+    return WireError(
+        f"{path}: not weights that this site kept, or damaged ({found}); remove it to go on from "
+        "the round before",
+        code="bad-personal",
+    )

@@ -1,0 +1,250 @@
+"""Whole federations in which part of the model is each site's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message, RecordDict
+from nognet_client.personal_state import MODEL_NAME, PersonalState
+from nognet_client.tasks import Work
+from nognet_server.checkpoints import load_identity, load_weights
+from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+
+from nognet.config import StudyConfig
+from nognet.errors import FederationError, TrainingError
+from nognet.fit.evaluate import evaluate_split
+from nognet.fit.model_file import load_model, save_model
+from nognet.fit.parts import local_spec, part_of, shared_spec, whole
+from nognet.fit.personal import fine_tuned
+from nognet.fit.train import train_round
+from nognet.fit.weights import Weights, initial_weights, weight_spec
+from nognet.report.metrics_file import FinalEntry, read_metrics
+from nognet.wire.flat import FlatWeights, flat_length, pack, unpack
+from tests.builders.federation import make_site, make_study, opened, run, stub_evaluate
+
+SITES = ("site_a", "site_b")
+LOCAL = {"local": "norms+head"}
+TRAINED = Work(train_round, stub_evaluate)
+
+
+def sites_in(folder: Path, *, sharing: tuple[str, ...] = (), names: Any = SITES) -> list[Path]:
+    paths = [make_site(folder, name) for name in names]
+    for path in paths:
+        if path.parent.name in sharing:
+            path.write_text(path.read_text() + "share_models: true\n")
+    return paths
+
+
+def state_of(folder: Path, site: str, done: RunFolder) -> PersonalState:
+    return PersonalState(folder / site / "state", load_identity(done, 0).run_token)
+
+
+def local_after(folder: Path, site: str, done: RunFolder, study: StudyConfig, upto: int) -> Weights:
+    kept = state_of(folder, site, done).latest("local", local_spec(study), upto=upto)
+    assert kept is not None
+    return kept
+
+
+def shared_after(done: RunFolder, study: StudyConfig, number: int) -> FlatWeights:
+    return load_weights(done, number, length=flat_length(shared_spec(study)))
+
+
+def final_of(done: RunFolder) -> FinalEntry:
+    metrics = read_metrics(done.path)
+    assert metrics.status == "completed"
+    assert metrics.final is not None
+    return metrics.final
+
+
+def same(one: Weights, two: Weights) -> bool:
+    return list(one) == list(two) and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_local_parameters_stay_differ_and_go_on_from_round_to_round(tmp_path: Path) -> None:
+    study = make_study(tmp_path, personalisation=LOCAL)
+    done = run(study, sites_in(tmp_path), work=TRAINED)
+    first = part_of(initial_weights(study.network, study.seed), local_spec(study))
+    ends = {site: [local_after(tmp_path, site, done, study, n) for n in (1, 2)] for site in SITES}
+    for one, two in ends.values():
+        assert not same(one, first)
+        assert not same(one, two)
+    assert not same(ends["site_a"][1], ends["site_b"][1])
+    model = load_model(done.model)
+    assert model.provenance["parts_left_at_sites"] == "norms+head"
+    assert same(part_of(model.weights, local_spec(study)), first)
+
+
+def test_the_shared_part_is_the_mean_of_what_the_sites_trained(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=1, personalisation=LOCAL)
+    paths = sites_in(tmp_path)
+    done = run(study, paths, work=TRAINED)
+    start, spec = initial_weights(study.network, study.seed), shared_spec(study)
+    ends = [train_round(study, *opened(path), start, round_number=1).weights for path in paths]
+    mean = np.mean([pack(part_of(end, spec), spec).astype(np.float64) for end in ends], axis=0)
+    assert np.allclose(shared_after(done, study, 1), mean, atol=1e-6)
+    for path, end in zip(paths, ends, strict=True):
+        kept = local_after(tmp_path, path.parent.name, done, study, 1)
+        assert same(kept, part_of(end, local_spec(study)))
+
+
+def test_no_local_parameter_is_in_any_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path, strategy="scaffold", personalisation=LOCAL)
+    sent: list[bytes] = []
+    init = Message.__init__
+
+    def recorded(self: Message, content: RecordDict, *rest: Any, **named: Any) -> None:
+        if isinstance(content, RecordDict):
+            arrays = [a.numpy() for r in content.array_records.values() for a in r.values()]
+            texts = [repr(dict(r)) for r in content.config_records.values()]
+            sent.extend([*(a.tobytes() for a in arrays), *(t.encode() for t in texts)])
+        init(self, content, *rest, **named)
+
+    monkeypatch.setattr(Message, "__init__", recorded)
+    done = run(study, sites_in(tmp_path))
+    assert len(sent) > 20
+    spec = local_spec(study)
+    for site in SITES:
+        for number in (1, 2):
+            for name, tensor in local_after(tmp_path, site, done, study, number).items():
+                needle = tensor.numpy().tobytes()[:32]
+                assert not any(needle in one for one in sent), name
+    assert not any(item.name.encode() in one for item in spec for one in sent)
+    sizes = {len(one) for one in sent if len(one) > 100_000}
+    assert sizes == {4 * flat_length(shared_spec(study))}
+
+
+def broken_in_round_two(*arguments: Any, **named: Any) -> Any:
+    if named["round_number"] == 2 and arguments[1].name == "site_b":
+        raise TrainingError("out of memory")
+    return train_round(*arguments, **named)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "replies"])
+@pytest.mark.parametrize("wanted", [{**LOCAL, "ditto_lambda": 5.0}, {"fine_tune_steps": 2}])
+def test_an_interrupted_run_ends_in_the_same_bits(
+    tmp_path: Path, wanted: dict[str, Any], lost: str
+) -> None:
+    changes = {"rounds": 3, "federation": {"minimum_sites": 2}, "personalisation": wanted}
+    study = make_study(tmp_path, **changes)
+    smooth = run(study, sites_in(tmp_path / "smooth"), work=TRAINED)
+    broken = new_run_folder(study)
+    write_study(broken, study)
+    paths = sites_in(tmp_path / "broken")
+    with pytest.raises(FederationError):
+        run(study, paths, work=Work(broken_in_round_two, stub_evaluate), folder=broken)
+    if lost == "replies":  # site_a trained round 2 and trains it again, from what it had before
+        for site in SITES:
+            shutil.rmtree(tmp_path / "broken" / site / "state" / "replies")
+    run(study, paths, work=TRAINED, folder=broken)
+    for number in (1, 2, 3):
+        one, two = (shared_after(f, study, number) for f in (smooth, broken))
+        assert np.array_equal(one, two)
+    for site in SITES:
+        models = [
+            load_model(state_of(tmp_path / name, site, done).model)
+            for name, done in (("smooth", smooth), ("broken", broken))
+        ]
+        assert same(models[0].weights, models[1].weights)
+
+
+def test_each_sites_own_model_is_what_its_figures_are_of(tmp_path: Path) -> None:
+    study = make_study(tmp_path, personalisation={"local": "norms", "fine_tune_steps": 2})
+    paths = sites_in(tmp_path)
+    done = run(study, paths)
+    final = final_of(done)
+    for path in paths:
+        config, prepared = opened(path)
+        local = local_after(tmp_path, config.name, done, study, final.round)
+        shared = shared_after(done, study, final.round)
+        federated = whole(study, unpack(shared, shared_spec(study)), local)
+        personal = fine_tuned(study, config, prepared, federated)
+        saved = load_model(state_of(tmp_path, config.name, done).model)
+        assert same(saved.weights, personal)
+        assert saved.provenance["site"] == config.name
+        expected = evaluate_split(
+            study, config, prepared, federated, split="test", personal=personal
+        ).figures()
+        found = final.sites[config.name].test
+        assert set(found) == {"federated", "personalised", "copy", "isotropic"}
+        for name in ("federated", "personalised"):
+            assert found[name]["psnr"].mean == pytest.approx(expected[name]["psnr"]["mean"])
+    assert final.pooled is not None
+    assert final.pooled.test["personalised"]["dsc"].n_pairs == 4
+
+
+def test_without_personalisation_nothing_is_left_at_the_sites(tmp_path: Path) -> None:
+    done = run(make_study(tmp_path, rounds=1), sites_in(tmp_path))
+    assert set(final_of(done).sites["site_a"].test) == {"federated", "copy", "isotropic"}
+    assert not (tmp_path / "site_a" / "state" / "personal").exists()
+
+
+def test_models_of_sites_that_share_visit_one_another(tmp_path: Path) -> None:
+    names = ("site_a", "site_b", "site_c")
+    wanted = {"fine_tune_steps": 2, "cross_site": "personalised"}
+    study = make_study(tmp_path, rounds=1, personalisation=wanted)
+    paths = sites_in(tmp_path, sharing=("site_a", "site_b"), names=names)
+    done = run(study, paths)
+    final = final_of(done)
+    assert {m: sorted(at) for m, at in final.cross_site.items()} == {
+        "site_a": ["site_a", "site_b"],
+        "site_b": ["site_a", "site_b"],
+    }
+    assert final.cross_site_absent == {"site_c": "not-shared"}
+    for site in ("site_a", "site_b"):
+        own = final.sites[site].test["personalised"]
+        assert final.cross_site[site][site]["psnr"].mean == own["psnr"].mean
+    config, prepared = opened(paths[1])
+    visitor = load_model(state_of(tmp_path, "site_a", done).model).weights
+    there = evaluate_split(study, config, prepared, visitor, split="test").figures()
+    mean = there["federated"]["dsc"]["mean"]
+    assert final.cross_site["site_a"]["site_b"]["dsc"].mean == pytest.approx(mean)
+
+
+def test_last_local_models_visit_too(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=2, personalisation={"cross_site": "local"})
+    done = run(study, sites_in(tmp_path, sharing=SITES))
+    final = final_of(done)
+    assert sorted(final.cross_site) == list(SITES)
+    trained = state_of(tmp_path, "site_a", done).latest("trained", weight_spec(study.network))
+    assert trained is not None
+    config, prepared = opened(tmp_path / "site_b" / "site.yaml")
+    there = evaluate_split(study, config, prepared, trained, split="test").figures()
+    mean = there["federated"]["psnr"]["mean"]
+    assert final.cross_site["site_a"]["site_b"]["psnr"].mean == pytest.approx(mean)
+
+
+def saved_but_not_at(site: str) -> Callable[..., None]:
+    def saved(path: Path, *arguments: Any, **named: Any) -> None:
+        if site not in path.parts:
+            save_model(path, *arguments, **named)
+
+    return saved
+
+
+def test_a_site_that_lost_its_model_is_a_gap_and_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {"local": "norms", "cross_site": "personalised"}
+    study = make_study(tmp_path, rounds=1, personalisation=wanted)
+    paths = sites_in(tmp_path, sharing=SITES)
+    monkeypatch.setattr("nognet_client.own_model.save_model", saved_but_not_at("site_b"))
+    final = final_of(run(study, paths))
+    assert final.cross_site_absent == {"site_b": "WireError:no-model"}
+    assert sorted(final.cross_site) == ["site_a"]
+    assert sorted(final.cross_site["site_a"]) == list(SITES)
+
+
+def test_no_site_shares_unless_asked_to(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=1, personalisation={"local": "norms"})
+    done = run(study, sites_in(tmp_path, sharing=SITES), work=TRAINED)
+    final = final_of(done)
+    assert (final.cross_site, final.cross_site_absent) == ({}, {})
+    assert [p.name for p in done.path.rglob(MODEL_NAME)] == []
