@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,14 +20,24 @@ from nognet.console import (
 )
 from nognet.errors import INTERRUPTED_EXIT_CODE
 from nognet_server.control_commands import health, logs, sign, status, stop
+from nognet_server.withdraw_command import release, withdraw
 
 if TYPE_CHECKING:
     from nognet.report.metrics_file import RunStatus
     from nognet_server.processes.family import ServeOptions
     from nognet_server.run_folder import RunFolder
 
+
+class WarmStartChoice(StrEnum):
+    """`nognet_server.warm_start.WarmStart`, without its imports."""
+
+    auto = "auto"
+    fresh = "fresh"
+    require = "require"
+
+
 app = typer.Typer(name="nognet-server", add_completion=False, pretty_exceptions_enable=False)
-for command in (status, stop, logs, health, sign):
+for command in (status, stop, logs, health, sign, withdraw, release):
     app.command()(command)
 
 
@@ -39,6 +50,12 @@ def server(  # noqa: PLR0913, PLR0917  each option is an argument
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a run to go on with, for example runs/demo.")
     ] = None,
+    warm_start: Annotated[
+        WarmStartChoice,
+        typer.Option(
+            help="Go on with the study's unfinished run: if there is one, never, or it must be."
+        ),
+    ] = WarmStartChoice.fresh,
     health_port: HealthPortOption = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="No TLS, for trials; on 127.0.0.1 only.")
@@ -66,11 +83,14 @@ def server(  # noqa: PLR0913, PLR0917  each option is an argument
         health_port=health_port,
         insecure=insecure,
     )
-    sys.exit(_run(study, resume, options))
+    sys.exit(_run(study, resume, options, warm_start))
 
 
-def _run(study_file: Path | None, resume: Path | None, options: ServeOptions) -> int:
+def _run(
+    study_file: Path | None, resume: Path | None, options: ServeOptions, warm: WarmStartChoice
+) -> int:
     import os
+    from dataclasses import replace
 
     from nognet.config import load_study
     from nognet.supervision.children import past_the_proxy
@@ -84,10 +104,14 @@ def _run(study_file: Path | None, resume: Path | None, options: ServeOptions) ->
         new_run_folder,
         write_study,
     )
+    from nognet_server.warm_start import WarmStart, unfinished_run
 
     folder = existing_run_folder(resume) if resume is not None else None
     source = study_file if study_file is not None or folder is None else folder.study
     study = load_study(source or Path("study.yaml"))
+    if folder is None:
+        folder = unfinished_run(study, WarmStart(warm.value))
+        options = replace(options, resume=folder is not None)
     coordinator = check_coordinator(study, insecure=options.insecure)
     os.environ.update(past_the_proxy(os.environ))  # the control port is on loopback
     with exclusive(coordinator.state, "nognet-server"):

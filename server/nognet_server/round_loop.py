@@ -189,7 +189,7 @@ def _struck(
             _log.warning(
                 "%s is quarantined: its replies could not be used in %d rounds; it is asked no "
                 "more in this run. Find out why from its log and this one's reasons, then start a "
-                "new run, or resume with --release %s",
+                "new run, or: nognet-server release %s --run FOLDER",
                 site,
                 most,
                 site,

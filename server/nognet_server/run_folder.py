@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def superseded(self) -> Path:
+        """Which run goes on in place of this one, after a site withdrew."""
+        return self.path / "superseded.json"
+
+    @property
     def outcome(self) -> Path:
         """How the ServerApp ended, for the process that started it."""
         return self.logs / "outcome.json"
@@ -102,14 +107,37 @@ def existing_run_folder(path: Path) -> RunFolder:
     """Open the folder of a run to resume.
 
     Raises:
-        ConfigError: there is no run in it.
+        ConfigError: there is no run in it, or a site has withdrawn from it.
     """
     folder = RunFolder(path.resolve())
+    check_not_superseded(folder)
     if not folder.study.is_file():
         raise ConfigError(
             f"{path}: no run to resume (it has no study.yaml); give a folder such as runs/demo"
         )
     return folder
+
+
+def supersede(folder: RunFolder, successor: RunFolder, site: str) -> None:
+    """Note that a site has withdrawn from the run, and which run goes on in its place."""
+    write_json_atomic(folder.superseded, {"withdrawn": site, "goes_on_in": successor.path.name})
+
+
+def check_not_superseded(folder: RunFolder) -> None:
+    """Refuse to go on with a run that a site has withdrawn from.
+
+    Raises:
+        ConfigError: it is one; names the run that goes on in its place.
+    """
+    try:
+        note = json.loads(folder.superseded.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    raise ConfigError(
+        f"{folder.path}: {note['withdrawn']} has withdrawn from this run; go on with --resume "
+        f"{folder.path.with_name(note['goes_on_in'])}",
+        code="withdrawn",
+    )
 
 
 def write_study(folder: RunFolder, study: StudyConfig) -> None:

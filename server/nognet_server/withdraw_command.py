@@ -1,4 +1,4 @@
-"""`nognet-server withdraw`: let a run go on from before a site's first contribution."""
+"""`nognet-server withdraw | release`: a site leaves a run for good, or may come back to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from nognet.console import emit, say
 
 
-def withdraw_site(
+def withdraw(
     site: Annotated[str, typer.Argument(help="The site's name.")],
     run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/demo.")],
     delete: Annotated[
@@ -28,19 +28,32 @@ def withdraw_site(
     Writes the run `<run>-without-<site>`; `nognet-server --resume` trains it on. Revoke the site's
     key too: remove its `.pub` from the folder of registered keys.
     """
+    from nognet_server import withdrawal
     from nognet_server.run_folder import existing_run_folder
-    from nognet_server.withdrawal import delete_traces, plan_withdrawal, withdraw
 
     folder = existing_run_folder(run)
-    plan = plan_withdrawal(folder, site)
+    plan = withdrawal.plan_withdrawal(folder, site)
     for line in plan.lines():
         emit(line)
     if dry_run:
         return
-    target = withdraw(folder, plan)
-    deleted = delete_traces(folder, plan) if delete else []
+    target = withdrawal.withdraw(folder, plan)
+    deleted = withdrawal.delete_traces(folder, plan) if delete else []
     for path in deleted:
         say(f"deleted {path}")
     if plan.rounds and not delete:
         say(f"{folder.path} still holds weights that {site} shaped: --delete removes them")
     say(f"go on with: nognet-server --resume {target.path}")
+
+
+def release(
+    site: Annotated[str, typer.Argument(help="The site's name.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/demo.")],
+) -> None:
+    """Let a quarantined site take part again when the run is resumed."""
+    from nognet_server import warm_start
+    from nognet_server.run_folder import existing_run_folder
+
+    folder = existing_run_folder(run)
+    warm_start.release(folder, site)
+    say(f"{site} may take part again: nognet-server --resume {folder.path}")

@@ -24,7 +24,7 @@ from nognet_server.checkpoints import (
     save_checkpoint,
 )
 from nognet_server.metrics_document import utc_now
-from nognet_server.run_folder import RunFolder, load_run_study
+from nognet_server.run_folder import RunFolder, load_run_study, supersede
 from nognet_server.state import ServerState
 
 
@@ -128,7 +128,7 @@ def plan_withdrawal(folder: RunFolder, site: str) -> Withdrawal:
 
 
 def withdraw(folder: RunFolder, plan: Withdrawal) -> RunFolder:
-    """Make the run that goes on without the site: `<run>-without-<site>`.
+    """Make the run that goes on without the site: `<run>-without-<site>`; the old one does not.
 
     Raises:
         ConfigError: there is such a folder already.
@@ -154,6 +154,7 @@ def withdraw(folder: RunFolder, plan: Withdrawal) -> RunFolder:
             gone = tuple(sorted({*state.withdrawn, plan.site}))
             strikes = {name: n for name, n in state.strikes.items() if name != plan.site}
             save_checkpoint(target, identity, replace(state, withdrawn=gone, strikes=strikes))
+    supersede(folder, target, plan.site)
     return target
 
 

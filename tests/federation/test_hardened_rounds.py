@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 from nognet_client.tasks import Work
 from nognet_server.checkpoints import load_identity, load_weights
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.run_folder import (
+    RunFolder,
+    existing_run_folder,
+    new_run_folder,
+    write_study,
+)
 from nognet_server.withdrawal import delete_traces, plan_withdrawal, withdraw
 
 from nognet.errors import ConfigError, FederationError
@@ -165,6 +170,8 @@ def test_a_run_goes_on_without_a_site_that_withdraws(tmp_path: Path) -> None:
 
     target = withdraw(folder, plan)
     assert read_token(target, 2) != read_token(folder, 2)
+    with pytest.raises(ConfigError, match=f"site_c has withdrawn .* --resume {target.path}"):
+        existing_run_folder(folder.path)
     run(study, sites, work=stub_work(), folder=target)
     metrics = read_metrics(target.path)
     assert metrics.status == "completed"
