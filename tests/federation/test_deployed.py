@@ -41,7 +41,11 @@ class Completed:
 
 @pytest.fixture(scope="module")
 def completed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Completed]:
-    with deployment(tmp_path_factory.mktemp("deployed")) as built:
+    folder = tmp_path_factory.mktemp("deployed")
+    own = {"local": "norms", "fine_tune_steps": 1, "cross_site": "personalised"}
+    with deployment(folder, personalisation=own) as built:
+        for name in built.sites:
+            built.edit(built.site_file(name), share_models=True)
         server = built.server()
         clients = built.clients()
         server.wait_for("round 1 of 2: training", 120)
@@ -62,6 +66,17 @@ def test_every_site_took_part_in_every_round(completed: Completed) -> None:
     ]
     assert took_part == [{"hospital_a": "ok", "hospital_b": "ok"}] * 2
     assert set(metrics["final"]["sites"]) == {"hospital_a", "hospital_b"}
+
+
+def test_each_site_has_its_own_model_and_the_models_visited(completed: Completed) -> None:
+    final, sites = completed.metrics["final"], {"hospital_a", "hospital_b"}
+    assert {site for site in sites if "personalised" in final["sites"][site]["test"]} == sites
+    assert {model: set(at) for model, at in final["cross_site"].items()} == dict.fromkeys(
+        sites, sites
+    )
+    for site in sites:
+        state = completed.deployment.folder / site / "state"
+        assert len(list(state.glob("personal/*/personal.nognet"))) == 1
 
 
 def test_the_result_is_printed_at_the_end(completed: Completed) -> None:

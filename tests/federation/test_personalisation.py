@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,38 +12,26 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message, RecordDict
-from nognet_client.personal_state import MODEL_NAME, PersonalState
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_identity, load_weights
+from nognet_server.checkpoints import load_weights
 from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 
 from nognet.config import StudyConfig
+from nognet.data.store import write_store
 from nognet.errors import FederationError, TrainingError
 from nognet.fit.evaluate import evaluate_split
-from nognet.fit.model_file import load_model, save_model
+from nognet.fit.model_file import load_model
 from nognet.fit.parts import local_spec, part_of, shared_spec, whole
 from nognet.fit.personal import fine_tuned
 from nognet.fit.train import train_round
-from nognet.fit.weights import Weights, initial_weights, weight_spec
-from nognet.report.metrics_file import FinalEntry, read_metrics
+from nognet.fit.weights import Weights, initial_weights
+from nognet.types import SPLITS, Split
 from nognet.wire.flat import FlatWeights, flat_length, pack, unpack
-from tests.builders.federation import make_site, make_study, opened, run, stub_evaluate
+from tests.builders.federation import ROI, make_site, make_study, opened, run, stub_evaluate
+from tests.builders.personal import SITES, final_of, sites_in, state_of
 
-SITES = ("site_a", "site_b")
 LOCAL = {"local": "norms+head"}
 TRAINED = Work(train_round, stub_evaluate)
-
-
-def sites_in(folder: Path, *, sharing: tuple[str, ...] = (), names: Any = SITES) -> list[Path]:
-    paths = [make_site(folder, name) for name in names]
-    for path in paths:
-        if path.parent.name in sharing:
-            path.write_text(path.read_text() + "share_models: true\n")
-    return paths
-
-
-def state_of(folder: Path, site: str, done: RunFolder) -> PersonalState:
-    return PersonalState(folder / site / "state", load_identity(done, 0).run_token)
 
 
 def local_after(folder: Path, site: str, done: RunFolder, study: StudyConfig, upto: int) -> Weights:
@@ -53,13 +42,6 @@ def local_after(folder: Path, site: str, done: RunFolder, study: StudyConfig, up
 
 def shared_after(done: RunFolder, study: StudyConfig, number: int) -> FlatWeights:
     return load_weights(done, number, length=flat_length(shared_spec(study)))
-
-
-def final_of(done: RunFolder) -> FinalEntry:
-    metrics = read_metrics(done.path)
-    assert metrics.status == "completed"
-    assert metrics.final is not None
-    return metrics.final
 
 
 def same(one: Weights, two: Weights) -> bool:
@@ -127,8 +109,10 @@ def broken_in_round_two(*arguments: Any, **named: Any) -> Any:
     return train_round(*arguments, **named)
 
 
-@pytest.mark.parametrize("lost", ["nothing", "replies"])
-@pytest.mark.parametrize("wanted", [{**LOCAL, "ditto_lambda": 5.0}, {"fine_tune_steps": 2}])
+@pytest.mark.parametrize(
+    ("wanted", "lost"),
+    [({**LOCAL, "ditto_lambda": 5.0}, "replies"), ({"fine_tune_steps": 2}, "nothing")],
+)
 def test_an_interrupted_run_ends_in_the_same_bits(
     tmp_path: Path, wanted: dict[str, Any], lost: str
 ) -> None:
@@ -180,71 +164,47 @@ def test_each_sites_own_model_is_what_its_figures_are_of(tmp_path: Path) -> None
     assert final.pooled.test["personalised"]["dsc"].n_pairs == 4
 
 
+def shifted_site(folder: Path, name: str, image_of: Callable[[Any], Any]) -> Path:
+    """Make a site whose scanner shows everything in other intensities."""
+    path = make_site(folder, name, seed=2)
+    config, prepared = opened(path)
+    pairs = [pair for split in SPLITS for pair in prepared.pairs(split)]
+    splits: dict[str, Split] = {
+        pair.patient_id: split for split in SPLITS for pair in prepared.pairs(split)
+    }
+    seen = [
+        dataclasses.replace(
+            pair,
+            baseline=image_of(pair.baseline).astype(np.float32),
+            follow_up=image_of(pair.follow_up).astype(np.float32),
+        )
+        for pair in pairs
+    ]
+    shutil.rmtree(config.cache)
+    write_store(config.cache, seen, splits, roi=ROI)
+    return path
+
+
+def test_norms_of_unlike_scanners_go_more_different_ways_than_those_of_like_ones(
+    tmp_path: Path,
+) -> None:
+    training = {"steps_per_round": 4, "batch_size": 3, "warmup_steps": 0}
+    study = make_study(tmp_path, seed=2, training=training, personalisation={"local": "norms"})
+    first = part_of(initial_weights(study.network, study.seed), local_spec(study))
+    likeness = {}
+    for kind, image_of in {"like": lambda x: x, "unlike": lambda x: 1 - 0.8 * x}.items():
+        home = tmp_path / kind
+        sites = [make_site(home, "site_a", seed=2), shifted_site(home, "site_b", image_of)]
+        done = run(study, sites, work=TRAINED)
+        moved = [
+            torch.cat([(tensor - first[name]).flatten() for name, tensor in kept.items()])
+            for kept in (local_after(home, site, done, study, 2) for site in SITES)
+        ]
+        likeness[kind] = float(torch.cosine_similarity(*moved, dim=0))
+    assert likeness["unlike"] < likeness["like"]
+
+
 def test_without_personalisation_nothing_is_left_at_the_sites(tmp_path: Path) -> None:
     done = run(make_study(tmp_path, rounds=1), sites_in(tmp_path))
     assert set(final_of(done).sites["site_a"].test) == {"federated", "copy", "isotropic"}
     assert not (tmp_path / "site_a" / "state" / "personal").exists()
-
-
-def test_models_of_sites_that_share_visit_one_another(tmp_path: Path) -> None:
-    names = ("site_a", "site_b", "site_c")
-    wanted = {"fine_tune_steps": 2, "cross_site": "personalised"}
-    study = make_study(tmp_path, rounds=1, personalisation=wanted)
-    paths = sites_in(tmp_path, sharing=("site_a", "site_b"), names=names)
-    done = run(study, paths)
-    final = final_of(done)
-    assert {m: sorted(at) for m, at in final.cross_site.items()} == {
-        "site_a": ["site_a", "site_b"],
-        "site_b": ["site_a", "site_b"],
-    }
-    assert final.cross_site_absent == {"site_c": "not-shared"}
-    for site in ("site_a", "site_b"):
-        own = final.sites[site].test["personalised"]
-        assert final.cross_site[site][site]["psnr"].mean == own["psnr"].mean
-    config, prepared = opened(paths[1])
-    visitor = load_model(state_of(tmp_path, "site_a", done).model).weights
-    there = evaluate_split(study, config, prepared, visitor, split="test").figures()
-    mean = there["federated"]["dsc"]["mean"]
-    assert final.cross_site["site_a"]["site_b"]["dsc"].mean == pytest.approx(mean)
-
-
-def test_last_local_models_visit_too(tmp_path: Path) -> None:
-    study = make_study(tmp_path, rounds=2, personalisation={"cross_site": "local"})
-    done = run(study, sites_in(tmp_path, sharing=SITES))
-    final = final_of(done)
-    assert sorted(final.cross_site) == list(SITES)
-    trained = state_of(tmp_path, "site_a", done).latest("trained", weight_spec(study.network))
-    assert trained is not None
-    config, prepared = opened(tmp_path / "site_b" / "site.yaml")
-    there = evaluate_split(study, config, prepared, trained, split="test").figures()
-    mean = there["federated"]["psnr"]["mean"]
-    assert final.cross_site["site_a"]["site_b"]["psnr"].mean == pytest.approx(mean)
-
-
-def saved_but_not_at(site: str) -> Callable[..., None]:
-    def saved(path: Path, *arguments: Any, **named: Any) -> None:
-        if site not in path.parts:
-            save_model(path, *arguments, **named)
-
-    return saved
-
-
-def test_a_site_that_lost_its_model_is_a_gap_and_not_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = {"local": "norms", "cross_site": "personalised"}
-    study = make_study(tmp_path, rounds=1, personalisation=wanted)
-    paths = sites_in(tmp_path, sharing=SITES)
-    monkeypatch.setattr("nognet_client.own_model.save_model", saved_but_not_at("site_b"))
-    final = final_of(run(study, paths))
-    assert final.cross_site_absent == {"site_b": "WireError:no-model"}
-    assert sorted(final.cross_site) == ["site_a"]
-    assert sorted(final.cross_site["site_a"]) == list(SITES)
-
-
-def test_no_site_shares_unless_asked_to(tmp_path: Path) -> None:
-    study = make_study(tmp_path, rounds=1, personalisation={"local": "norms"})
-    done = run(study, sites_in(tmp_path, sharing=SITES), work=TRAINED)
-    final = final_of(done)
-    assert (final.cross_site, final.cross_site_absent) == ({}, {})
-    assert [p.name for p in done.path.rglob(MODEL_NAME)] == []
