@@ -18,11 +18,11 @@ import torch
 
 from nognet.errors import WireError
 from nognet.files import atomic_path
+from nognet.fit.personal import MODEL_NAME, personal_folder
 from nognet.fit.weights import TensorSpec, Weights, check_weights
 
 Kind = Literal["local", "ditto", "trained"]
 """Local parameters after a round's training; Ditto's personal model; all weights as trained."""
-MODEL_NAME = "personal.nognet"
 _KEY = "nognet-personal"
 _KEPT = 3  # rounds, of whole models; local parameters are small, and the best round's are wanted
 
@@ -31,7 +31,7 @@ class PersonalState:
     """One run's weights of a site, and its personal model file."""
 
     def __init__(self, state_folder: Path, run_token: str) -> None:
-        self.folder = state_folder / "personal" / run_token
+        self.folder = personal_folder(state_folder, run_token)
 
     @property
     def model(self) -> Path:

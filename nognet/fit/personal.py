@@ -5,10 +5,19 @@ It is trained without noise also where privacy protects what leaves the site: it
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nognet.config import FedAvgConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.fit.train import Progress, train_round
 from nognet.fit.weights import Weights
+
+MODEL_NAME = "personal.nognet"
+
+
+def personal_folder(state: Path, run_token: str) -> Path:
+    """Where a site keeps what of a run is its own; `MODEL_NAME` there is its own model."""
+    return state / "personal" / run_token
 
 
 def fine_tuned(

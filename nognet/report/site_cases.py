@@ -5,6 +5,7 @@ No cherry-picking: within each stratum the pair whose DSC is the median one is s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
 from nognet.fit.device import cpu_threads, resolve_device
 from nognet.fit.model_file import SavedModel, load_model
+from nognet.fit.personal import MODEL_NAME, personal_folder
 from nognet.fit.predictors import FollowUp, network_predictor
 from nognet.fit.tensors import stack_pairs
 from nognet.fit.weights import network_with
@@ -40,7 +42,7 @@ def cases_of_site(
     """Predict the site's test pairs and give the median case of each stratum.
 
     Args:
-        model_path: A `model.nognet`.
+        model_path: A `model.nognet`; where the site has its own model of that run, that is shown.
         site: For its name and device.
         prepared: The site's pairs.
         strata: Which to show, in this order; one without test pairs is passed over.
@@ -49,7 +51,7 @@ def cases_of_site(
         WireError: the model can't be read.
         ContractError: the model was trained on ROIs of another size or HU window.
     """
-    model = load_model(model_path)
+    model = _own_model(load_model(model_path), site)
     if model.roi != prepared.roi:
         raise ContractError(
             f"{model_path}: trained on ROIs of {model.roi.size_vox} voxels and HU window "
@@ -66,6 +68,15 @@ def cases_of_site(
             middle = sorted(scored)[len(scored) // 2][1]
             cases.append(_case(site, pairs[middle], predicted[0][middle]))
     return cases
+
+
+def _own_model(model: SavedModel, site: SiteConfig) -> SavedModel:
+    """Take the site's own model of the same run, if there is one."""
+    token = str(model.provenance.get("run", ""))
+    if not re.fullmatch(r"[0-9a-f]{8,64}", token):  # it names a folder, and came from elsewhere
+        return model
+    path = personal_folder(site.state, token) / MODEL_NAME
+    return load_model(path) if path.is_file() else model
 
 
 def _predict(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nognet_client.personal_state import MODEL_NAME
 from nognet_client.tasks import Work
 
 from nognet.fit.evaluate import evaluate_split
 from nognet.fit.model_file import load_model, save_model
+from nognet.fit.personal import MODEL_NAME
 from nognet.fit.train import train_round
 from nognet.fit.weights import weight_spec
 from tests.builders.federation import make_study, opened, run, stub_evaluate

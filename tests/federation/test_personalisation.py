@@ -25,6 +25,7 @@ from nognet.fit.parts import local_spec, part_of, shared_spec, whole
 from nognet.fit.personal import fine_tuned
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, initial_weights
+from nognet.report.site_cases import cases_of_site
 from nognet.types import SPLITS, Split
 from nognet.wire.flat import FlatWeights, flat_length, pack, unpack
 from tests.builders.federation import ROI, make_site, make_study, opened, run, stub_evaluate
@@ -162,6 +163,20 @@ def test_each_sites_own_model_is_what_its_figures_are_of(tmp_path: Path) -> None
             assert found[name]["psnr"].mean == pytest.approx(expected[name]["psnr"]["mean"])
     assert final.pooled is not None
     assert final.pooled.test["personalised"]["dsc"].n_pairs == 4
+
+
+def test_the_sites_report_shows_its_own_model(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=1, personalisation={"local": "norms", "fine_tune_steps": 2})
+    done = run(study, sites_in(tmp_path))
+    config, prepared = opened(tmp_path / "site_a" / "site.yaml")
+    elsewhere = config.model_copy(update={"state": tmp_path / "elsewhere"})
+    own_model = state_of(tmp_path, "site_a", done).model
+    shown, global_one, own = (
+        [case.predicted.tobytes() for case in cases_of_site(model, site, prepared)]
+        for model, site in ((done.model, config), (done.model, elsewhere), (own_model, elsewhere))
+    )
+    assert shown == own
+    assert shown != global_one
 
 
 def shifted_site(folder: Path, name: str, image_of: Callable[[Any], Any]) -> Path:
