@@ -94,7 +94,8 @@ def test_the_server_leaves_no_process_behind(completed: Completed) -> None:
 def test_clients_say_what_they_do_and_wait_for_another_run(completed: Completed) -> None:
     client = completed.clients["hospital_b"]
     client.wait_for("lost the coordinator .* trying again|waiting for the coordinator", 30)
-    for line in ("connected to 127", "joining a run", "training, round 2: done in", "evaluating"):
+    lines = ("connected to 127", "joining a run", "training, round 2: done in", "evaluating")
+    for line in (*lines, "giving its model to visit other sites"):
         assert line in client.output
     assert client.process.poll() is None
 

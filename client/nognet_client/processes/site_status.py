@@ -19,7 +19,12 @@ from nognet.supervision.lock import holder_of
 
 STATUS_NAME = "status.json"
 _CONNECTED = ("waiting", "working", "refused")
-_TASKS = {"query": "joining a run", "train": "training", "evaluate": "evaluating"}
+_TASKS = {
+    "query": "joining a run",
+    "query.share": "giving its model to visit other sites",
+    "train": "training",
+    "evaluate": "evaluating",
+}
 log = logging.getLogger("nognet.client")
 
 
@@ -101,8 +106,9 @@ class SiteStatus:
 
 
 def _task_text(event: Event) -> str:
-    kind = str(event.values.get("task", "")).split(".", maxsplit=1)[0]
-    name, number = _TASKS.get(kind, kind), event.values.get("round")
+    task = str(event.values.get("task", ""))
+    kind = task.split(".", maxsplit=1)[0]
+    name, number = _TASKS.get(task, _TASKS.get(kind, kind)), event.values.get("round")
     return f"{name}, round {number}" if number and kind != "query" else name
 
 
