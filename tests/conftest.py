@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -24,3 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="Write what each fault of the fault matrix did, as Markdown (make fault-matrix).",
     )
+
+
+def pytest_configure() -> None:
+    # a suite that a shell runs in the background ignores Ctrl-C, and so would all that it starts
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
