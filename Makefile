@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-fast test-federation fault-matrix test-slow test-real bench bench-robustness docs golden clean
+.PHONY: help demo test lint types test-fast test-federation fault-matrix test-slow test-real bench bench-overhead bench-robustness docs golden clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
