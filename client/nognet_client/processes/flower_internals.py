@@ -26,6 +26,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -108,6 +109,7 @@ __all__ = [
     "FleetHttpClient",
     "GetRunRequest",
     "NodeAuthHttpInterceptor",
+    "ObjectPushError",
     "ProtobufClientInterceptor",
     "PullMessagesRequest",
     "PullMessagesResponse",

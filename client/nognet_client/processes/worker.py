@@ -148,6 +148,12 @@ def _be_child(
             details=failure or "",
         )
         code = 0
+    except (httpx.HTTPError, flower.ObjectPushError) as err:  # the way to the coordinator is cut
+        log.warning(
+            "the reply can't be handed over now (%s); it is kept, and given when the coordinator "
+            "asks again",
+            type(err).__name__,
+        )
     except BaseException:  # a forked child must never return into its parent's stack
         log.exception("the task's process failed to hand over its reply")
     finally:
