@@ -35,7 +35,7 @@ def test_deployed_resumed_and_simulated_runs_have_the_same_bits(
     for number in range(ROUNDS + 1):
         arrays = arrays_of(straight, number)
         assert set(arrays) == (
-            {"weights", "strategy.m_t", "strategy.v_t"}
+            {"weights", "strategy.m", "strategy.v"}
             if strategy["name"] == "fedadam" and number > 0
             else {"weights"}
         )
