@@ -7,6 +7,7 @@ lists), because Flower's own client, which goes the same way afterwards, looks t
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import socket
 import urllib.request
@@ -94,11 +95,10 @@ def connect(host: str, port: int, timeout_s: float) -> socket.socket:
             f"the proxy {proxy.name} of HTTPS_PROXY can't be reached "
             f"({err.strerror or type(err).__name__})"
         ) from err
-    try:
+    with contextlib.ExitStack() as until_it_stands:
+        until_it_stands.callback(tunnel.close)
         _ask_for_tunnel(tunnel, proxy, f"{host}:{port}")
-    except BaseException:
-        tunnel.close()
-        raise
+        until_it_stands.pop_all()
     return tunnel
 
 

@@ -68,13 +68,15 @@ class _Session:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Write how the run ended, whatever ends it."""
+        status: RunStatus = "failed"
         try:
             yield
+            self.write("completed")
+            status = "completed"
         except (KeyboardInterrupt, SystemExit):
-            self._write_end("interrupted")
+            status = "interrupted"
             raise
         except OSError as err:
-            self._write_end("failed")
             if err.errno not in DISK_TROUBLE:
                 raise
             raise FederationError(
@@ -83,10 +85,9 @@ class _Session:
                 f"{self.run.folder.path}",
                 code="run-folder-not-written",
             ) from err
-        except BaseException:
-            self._write_end("failed")
-            raise
-        self.write("completed")
+        finally:
+            if status != "completed":
+                self._write_end(status)
 
     def _write_end(self, status: RunStatus) -> None:
         """Write how it ended; where that can't be written, what ended it must still be told."""

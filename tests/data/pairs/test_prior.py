@@ -140,7 +140,7 @@ def test_the_date_right_before_is_taken_and_is_made_once_for_all_follow_ups(
 
     def counted(*arguments: object) -> object:
         calls.append(arguments)
-        return usual(*arguments)  # type: ignore[arg-type]
+        return usual(*arguments)  # type: ignore[arg-type]  # passed on as they come
 
     monkeypatch.setattr(module, "follow", counted)
     dates = (*DATES, "2021-12-01")
