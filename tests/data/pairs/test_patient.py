@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import shutil
-import zipfile
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nognet.config import RoiConfig, SiteConfig
-from nognet.data.pairs.outcome import PairOutcome, PatientResult
-from nognet.data.pairs.patient import prepare_patient
-from nognet.data.pairs.task import PatientTask
+from nognet.config import RoiConfig
 from nognet.data.site.pseudonym import Pseudonyms
-from nognet.data.site.studies import read_studies
 from nognet.data.stored_pair import read_pair
 from nognet.errors import SiteDataError
 from tests.builders.ct_files import write_image, write_seg, write_series
@@ -23,53 +16,21 @@ from tests.builders.site_files import (
     Offset,
     Scan,
     nodule,
-    site_config,
     write_scan,
     write_table,
 )
-
-DATES = ("2020-01-01", "2021-01-01")
-LEFT: Offset = (-18.0, 0.0, 0.0)
-RIGHT: Offset = (20.0, 5.0, 4.0)
-FRONT: Offset = (0.0, -12.0, -15.0)
-BACK: Offset = (0.0, 18.0, 14.0)
-Nodules = Mapping[str, tuple[Offset, float]]
-
-
-def task_of(site: SiteConfig, *, keep_cuts: bool = False) -> PatientTask:
-    rows = read_studies(site.studies)
-    return PatientTask(
-        "p", rows, Pseudonyms(bytes(32)), site.roi, site.preparation, site.cache, site.state,
-        keep_cuts,
-    )  # fmt: skip
-
-
-def scans(folder: Path, first: Nodules, second: Nodules) -> None:
-    for date, nodules in zip(DATES, (first, second), strict=True):
-        write_scan(folder / date, Scan(date, nodules))
-
-
-def table(folder: Path, *names: tuple[str, str, str]) -> None:
-    """Rows of one patient: nodule, file stem of its mask at the first and the second date."""
-    rows = [
-        ["p", name, date, f"{date}/ct", f"{date}/{stem}.nrrd" if stem else ""]
-        for name, *stems in names
-        for date, stem in zip(DATES, stems, strict=True)
-    ]
-    write_table(folder, rows)
-
-
-def prepare(folder: Path, *, keep_cuts: bool = False, **limits: object) -> PatientResult:
-    return prepare_patient(task_of(site_config(folder, **limits), keep_cuts=keep_cuts))
-
-
-def codes(outcome: PairOutcome) -> list[str]:
-    return [finding.code for finding in outcome.findings]
-
-
-def only(outcomes: Sequence[PairOutcome], nodule_name: str) -> PairOutcome:
-    [found] = [o for o in outcomes if o.nodule == nodule_name]
-    return found
+from tests.builders.two_dates import (
+    BACK,
+    DATES,
+    FRONT,
+    LEFT,
+    RIGHT,
+    codes,
+    only,
+    prepare,
+    scans,
+    table,
+)
 
 
 def test_two_nodules_of_one_ct_are_two_pairs_and_the_ct_is_read_once(
@@ -175,53 +136,6 @@ def test_a_row_without_a_mask_is_told_and_stops_no_other(tmp_path: Path) -> None
     absent = only(outcomes, "b")
     assert codes(absent) == ["mask-absent"]
     assert absent.findings[0].message == "row 5: the table names no mask"
-
-
-def test_a_zipped_ct_and_mask_are_read_like_folders_and_leave_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scans(tmp_path, {"a": (LEFT, 4.0)}, {"a": (LEFT, 5.0)})
-    table(tmp_path, ("a", "a", "a"))
-    plain = prepare(tmp_path).outcomes[0].record
-    place = tmp_path / DATES[1]
-    with zipfile.ZipFile(place / "upload", "w") as archive:
-        for file in (place / "ct").iterdir():
-            archive.write(file, f"export/{file.name}.dcm")
-    with zipfile.ZipFile(place / "mask.zip", "w") as archive:
-        archive.write(place / "a.nrrd", "masks/a.nrrd")
-    shutil.rmtree(place / "ct")
-    rows = [
-        ["p", "a", DATES[0], f"{DATES[0]}/ct", f"{DATES[0]}/a.nrrd"],
-        ["p", "a", DATES[1], f"{DATES[1]}/upload", f"{DATES[1]}/mask.zip"],
-    ]
-    write_table(tmp_path, rows)
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    result = prepare(tmp_path)
-    zipped = result.outcomes[0].record
-    assert plain is not None
-    assert zipped is not None
-    assert zipped.sha256 == plain.sha256
-    assert list(temporary.iterdir()) == []
-    shown = [result.times[1].facts.ct.path, result.times[1].facts.masks[0].path]
-    assert shown == [str(place / "upload"), str(place / "mask.zip")]
-
-
-def test_a_faulty_zip_is_a_refusal_that_names_the_archive_and_its_entry(tmp_path: Path) -> None:
-    scans(tmp_path, {"a": (LEFT, 4.0)}, {"a": (LEFT, 5.0)})
-    place = tmp_path / DATES[1]
-    with zipfile.ZipFile(place / "mask.zip", "w") as archive:
-        archive.writestr("masks/a.nrrd", b"NRRD0004\nnothing else")
-    rows = [
-        ["p", "a", DATES[0], f"{DATES[0]}/ct", f"{DATES[0]}/a.nrrd"],
-        ["p", "a", DATES[1], f"{DATES[1]}/ct", f"{DATES[1]}/mask.zip"],
-    ]
-    write_table(tmp_path, rows)
-    [outcome] = prepare(tmp_path).outcomes
-    assert outcome.status == "refused"
-    assert f"{place / 'mask.zip'}!masks/a.nrrd" in outcome.findings[0].message
-    assert "000001" not in outcome.findings[0].message
 
 
 def test_one_ct_under_two_dates_is_found_by_its_values(tmp_path: Path) -> None:
