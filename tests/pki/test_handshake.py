@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
-import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,42 +14,7 @@ from nognet.errors import ProvisionError
 from nognet.pki import authority
 from nognet.pki.authority import CoordinatorFiles, create_coordinator
 from nognet.pki.handshake import Reached, Unreachable, reach_coordinator
-
-
-class Server:
-    """A TLS server that answers every request with fixed bytes."""
-
-    def __init__(self, files: CoordinatorFiles | None, answer: bytes) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.answer = answer
-        self.context: ssl.SSLContext | None = None
-        if files is not None:
-            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.context.load_cert_chain(files.certificate, files.key)
-        self.thread = threading.Thread(target=self._serve)
-        self.thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            try:
-                if self.context is not None:
-                    connection = self.context.wrap_socket(connection, server_side=True)
-                connection.recv(4096)
-                connection.sendall(self.answer)
-            except OSError:
-                pass  # the client went away: its message is what the tests look at
-            finally:
-                connection.close()
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join(timeout=5)
+from tests.builders.tls_server import Server, closed_at_the_end
 
 
 @pytest.fixture
@@ -61,10 +24,8 @@ def files(tmp_path: Path) -> CoordinatorFiles:
 
 @pytest.fixture
 def serve() -> Iterator[list[Server]]:
-    servers: list[Server] = []
-    yield servers
-    for server in servers:
-        server.close()
+    with closed_at_the_end() as servers:
+        yield servers
 
 
 def start(servers: list[Server], files: CoordinatorFiles | None, answer: bytes) -> str:

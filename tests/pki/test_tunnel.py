@@ -12,7 +12,8 @@ from nognet.pki.authority import CoordinatorFiles, create_coordinator
 from nognet.pki.handshake import Reached, Unreachable, reach_coordinator
 from nognet.pki.tunnel import Proxy, is_loopback, proxy_for
 from tests.builders.proxy import TunnelProxy
-from tests.pki.test_handshake import OK, Server
+from tests.builders.tls_server import Server
+from tests.pki.test_handshake import OK
 
 NAME = "coordinator.test:9443"
 VARIABLES = ("https_proxy", "http_proxy", "all_proxy", "no_proxy")

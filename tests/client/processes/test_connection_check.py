@@ -12,7 +12,7 @@ from nognet_client.processes.connection_check import Step, check_steps
 from nognet.config import ServerLinkConfig, SiteConfig
 from nognet.pki.authority import CoordinatorFiles, create_coordinator
 from nognet.pki.site_keys import create_site_key
-from tests.pki.test_handshake import Server
+from tests.builders.tls_server import Server, closed_at_the_end
 
 
 @pytest.fixture
@@ -22,10 +22,8 @@ def files(tmp_path: Path) -> CoordinatorFiles:
 
 @pytest.fixture
 def serve() -> Iterator[list[Server]]:
-    servers: list[Server] = []
-    yield servers
-    for server in servers:
-        server.close()
+    with closed_at_the_end() as servers:
+        yield servers
 
 
 def answer(status: str, ahead_s: float = 0.0, *headers: str) -> bytes:
