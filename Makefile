@@ -1,5 +1,6 @@
 # nognet: `make help` lists the targets.
 VENV    ?= .venv
+WORKERS ?= 2
 PYTHON  ?= python3
 DEMO    ?= data/demo
 SEED    ?= 1
@@ -28,7 +29,7 @@ demo: $(READY) ## three phantom hospitals: DICOM, pairs, federation, report (abo
 	PATH="$(abspath $(RUN)):$$PATH" sh deploy/demo/demo.sh $(DEMO) $(SEED)
 
 test: lint types ## lint, types, then every test but the slow ones, with branch coverage
-	$(RUN)/python -m pytest -m "not slow and not real_data and not gpu" --cov --cov-report=term:skip-covered
+	$(RUN)/python -m pytest -m "not slow and not real_data and not gpu" -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered
 
 lint: $(READY_DEV) ## ruff (format and lint) and the import contracts
 	$(RUN)/ruff format --check .
