@@ -43,3 +43,12 @@ def pytest_configure() -> None:
     # a suite that a shell runs in the background ignores Ctrl-C, and so would all that it starts
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def flower_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be in a task of Flower's, in whose name messages are made; outside of one, none can be."""
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)

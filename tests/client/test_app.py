@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.supercore.task_identity import TaskIdentity
 from nognet_client.app import build_app
 from nognet_client.guard import public_code
 from nognet_client.reply_cache import ReplyCache, task_digest
@@ -33,16 +31,9 @@ from nognet.wire.records import (
 )
 from tests.builders.federation import make_site, make_study, stub_work
 
+pytestmark = pytest.mark.usefixtures("flower_task")
 TOKEN = "ab" * 16
 PATIENT_TEXT = "Miller_Anna_1950-03-01 in /data/Miller"
-
-
-@pytest.fixture(autouse=True)
-def _task_identity() -> Iterator[None]:
-    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
 def weights_of(study: StudyConfig) -> FlatWeights:

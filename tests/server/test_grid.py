@@ -1,27 +1,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
-from flwr.supercore.task_identity import TaskIdentity
 from nognet_server.grid import exchange
 from nognet_server.messages import Envelope, Exchange, Patience
 
 from tests.builders.fake_grid import FakeGrid, FakeNode
 
+pytestmark = pytest.mark.usefixtures("flower_task")
 QUICK = Patience(deadline_s=5.0, lost_after_s=0.3, poll_s=0.005)
-
-
-@pytest.fixture(autouse=True)
-def _task_identity() -> Iterator[None]:
-    """Messages can be made in a Flower task only."""
-    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
 def content(text: str) -> RecordDict:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from flwr.app import Error, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from nognet_server.joining import Roster, Wanted, admit, present, wait_for_sites
 from nognet_server.messages import Patience
 
@@ -14,17 +12,10 @@ from nognet.types import SPLITS
 from nognet.wire.records import JoinReply, JoinTask
 from tests.builders.fake_grid import FakeGrid, FakeNode
 
+pytestmark = pytest.mark.usefixtures("flower_task")
 TASK = JoinTask("{}", {"axes": "z, y, x", "roi.size_vox": "48"}, "ab" * 16)
 COUNTS = {split: {"patients": 2, "pairs": 3, "strata": {}} for split in SPLITS}
 QUICK = Patience(deadline_s=5.0, lost_after_s=0.2, poll_s=0.005)
-
-
-@pytest.fixture(autouse=True)
-def _task_identity() -> Iterator[None]:
-    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
 def reply(name: str) -> JoinReply:

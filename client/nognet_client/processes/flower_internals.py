@@ -68,6 +68,31 @@ def guard_pulls(guard: Callable[[Callable[[], int | None]], int | None]) -> None
     start_client_internal._pull_and_store_message = guarded  # type: ignore[assignment]  # noqa: SLF001
 
 
+def watch_pushes(on_failure: Callable[[], object]) -> None:
+    """Call `on_failure` after a reply that could not be handed over; Flower logs it and goes on."""
+    push = start_client_internal._push_messages  # noqa: SLF001  undocumented, hence here
+
+    def watched(**arguments: Any) -> None:  # noqa: ANN401  passed on as they are
+        failures: list[Exception] = []
+
+        def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+            def noted(*given: Any) -> Any:  # noqa: ANN401  passed on as they are
+                try:
+                    return call(*given)
+                except Exception as err:  # a run that has ended raises none of these
+                    failures.append(err)
+                    raise
+
+            return noted
+
+        calls = {name: noting(arguments[name]) for name in ("send", "push_object")}
+        push(**{**arguments, **calls})
+        if failures:
+            on_failure()
+
+    start_client_internal._push_messages = watched  # type: ignore[assignment]  # noqa: SLF001
+
+
 def log_to_stdout() -> None:
     """Send Flower's own log to stdout, the process's log file, and nowhere else."""
     console_handler.stream = sys.stdout
@@ -136,4 +161,5 @@ __all__ = [
     "start_client_internal",
     "use_fleet_client",
     "use_sleep",
+    "watch_pushes",
 ]

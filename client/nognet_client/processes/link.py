@@ -123,6 +123,8 @@ class SiteFleetClient(flower.FleetHttpClient):
             raise
         except httpx.TransportError as err:
             self.link.missed(err)
+            if _passes(err):
+                raise httpx.ReadError("the connection was cut") from err
             raise
         if self.link.connected:
             self.link.reached()
@@ -213,6 +215,17 @@ def _raise_if_fatal(response: httpx.Response) -> None:
             "the coordinator doesn't know this site's key; send it the .pub file and have it "
             "registered (nognet provision register)",
         )
+
+
+def _passes(error: httpx.TransportError) -> bool:
+    """Whether an error of TLS is a cut, which passes by itself.
+
+    Flower takes any error with "ssl" in its text for a refused certificate and gives the call up:
+    the reply in hand, or the whole loop (http_retry.py). A server that is killed in the middle of a
+    transfer looks so.
+    """
+    text = str(error).lower()
+    return "certificate" not in text and any(word in text for word in ("eof", "timed out"))
 
 
 def _cause(error: httpx.HTTPError) -> str:

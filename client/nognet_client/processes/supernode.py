@@ -1,8 +1,10 @@
 """Flower's SuperNode with our connection, short waits, and an end that is an end.
 
 Run by the supervisor as ``python -m nognet_client.processes.supernode --parent PID ...``. In Flower
-1.41 one TLS EOF ends the SuperNode's loop while its process lives on, offline for ever; here the
-process ends with the loop, and the supervisor starts it again.
+1.41 the process lives on when the SuperNode's loop has ended, offline for ever; and a reply that
+could not be handed over is dropped without a word to the coordinator, which waits for its rest for
+three minutes. Here the process ends in both cases, and the supervisor starts it again: then the
+coordinator asks again at once, and the site answers from its kept reply.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ def main() -> None:
     flower.use_fleet_client(site_client(link, insecure=options.insecure))
     flower.use_sleep(lambda seconds: _wait(link, seconds))
     flower.guard_pulls(lambda pull: _pull_whole_or_leave(pull, link))
+    flower.watch_pushes(on_failure=lambda: _leave(EXIT_LOOP_ENDED))
     flower.shorten_object_waits()
     flower.shorten_retry_waits()
     sys.argv = ["flower-supernode", *arguments[split + 1 :]]

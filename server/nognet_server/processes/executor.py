@@ -27,6 +27,7 @@ from nognet.supervision.children import describe_exit, parse_parent
 from nognet.supervision.events import EventWriter
 from nognet.supervision.parent import die_with_parent
 from nognet_server.processes import flower_internals as flower
+from nognet_server.processes.arrivals import Arrivals
 from nognet_server.processes.status import PhaseTeller
 from nognet_server.run_config import SERVER_APP
 
@@ -96,6 +97,7 @@ def _serverapp_child(address: Address, token: str, parent: int, events: EventWri
         logging.getLogger("nognet").addHandler(PhaseTeller(events))
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        flower.use_pull(Arrivals().pull)
         flower.run_serverapp(
             runtime_api_address=address.host_port,
             log_queue=Queue(),

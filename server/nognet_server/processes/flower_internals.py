@@ -7,8 +7,10 @@ name, flag and route still exists and means the same.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from flwr.app import Error, Message, Metadata
+from flwr.app.message import make_message
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import (
     ACCESS_TOKEN_KEY,
@@ -16,6 +18,7 @@ from flwr.common.constant import (
     NOOP_FLWR_AID,
     SYSTEM_TIME_TOLERANCE,
     TIMESTAMP_TOLERANCE,
+    ErrorCode,
 )
 from flwr.common.constant import TIMESTAMP_HEADER as _TIMESTAMP_HEADER
 from flwr.common.serde import fab_to_proto, user_config_to_proto
@@ -28,7 +31,8 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.proto.fleet_pb2 import PushMessagesRequest
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullAppMessagesRequest
 from flwr.supercore.auth.typing import AccountInfo
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
@@ -42,6 +46,14 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.http_logging import get_uvicorn_log_config
 from flwr.supercore.inflatable import inflatable_utils
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+    pull_objects,
+)
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
 from flwr.supercore.logger import FLOWER_LOGGER, console_handler
 from flwr.supercore.primitives.asymmetric import (
@@ -59,6 +71,7 @@ from flwr.superlink.cli.flower_superlink import (
     _parse_superlink_lifespan_config,
 )
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.superlink.main import create_app
 from flwr.superlink.runtime import run_serverapp
 from google.protobuf.message import DecodeError
@@ -118,6 +131,15 @@ def speaks_for_another(body: bytes) -> bool:
     return not authors <= {request.node.node_id}
 
 
+def use_pull(pull: Callable[[HttpGrid, Iterable[str]], Iterable[Message]]) -> None:
+    """Let the ServerApp's grid pull replies with a function of ours; theirs waits for each byte."""
+
+    def pull_messages(grid: HttpGrid, message_ids: Iterable[str]) -> Iterable[Message]:
+        return pull(grid, message_ids)
+
+    HttpGrid.pull_messages = pull_messages  # type: ignore[method-assign, assignment]  # not made to be replaced
+
+
 def log_to_stdout() -> None:
     """Send Flower's own log to stdout, the process's log file, and nowhere else."""
     console_handler.stream = sys.stdout
@@ -153,15 +175,25 @@ __all__ = [
     "AccountInfo",
     "AcquireTaskRequest",
     "ApiErrorCode",
+    "ConfirmMessageReceivedRequest",
     "ControlAuthnPlugin",
     "ControlHttpClient",
+    "Error",
+    "ErrorCode",
     "Fab",
     "FlowerError",
+    "HttpGrid",
     "ListNodesRequest",
     "ListRunsRequest",
+    "Message",
+    "Metadata",
     "NodeStatus",
+    "ObjectPullError",
+    "ObjectTree",
+    "ObjectUnavailableError",
     "ProtobufCall",
     "ProtobufRequestContext",
+    "PullAppMessagesRequest",
     "RegisterNodeRequest",
     "RuntimeHttpClient",
     "RuntimeVersionHttpInterceptor",
@@ -179,13 +211,19 @@ __all__ = [
     "create_message_to_sign",
     "fab_to_proto",
     "get_uvicorn_log_config",
+    "inflate_object_from_contents",
+    "iterate_object_tree",
     "log_to_stdout",
+    "make_message",
+    "make_pull_object_fn_protobuf",
     "make_simple_http_retry_invoker",
     "parse_superlink_config",
     "public_key_to_bytes",
+    "pull_objects",
     "run_serverapp",
     "shorten_object_waits",
     "speaks_for_another",
+    "use_pull",
     "user_config_to_proto",
     "verify_signature",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import flwr
 import pytest
 from flwr.supercore.retry import http_retry
+from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import fleet_http_connection, start_client_internal
 from nognet_client.processes import flower_internals as flower
 
@@ -19,11 +21,13 @@ def unpatched() -> Iterator[None]:
     client, clock = fleet_http_connection.FleetHttpClient, start_client_internal.time
     delay = http_retry.MAX_RETRY_DELAY
     pull = start_client_internal._pull_and_store_message
+    push = start_client_internal._push_messages
     yield
     fleet_http_connection.FleetHttpClient = client  # type: ignore[misc]  # put back what Flower had
     start_client_internal.time = clock
     http_retry.MAX_RETRY_DELAY = delay
     start_client_internal._pull_and_store_message = pull
+    start_client_internal._push_messages = push
 
 
 def test_flower_is_of_the_tested_line() -> None:
@@ -49,6 +53,33 @@ def test_the_supernode_waits_through_the_name_we_replace() -> None:
     flower.use_sleep(waits.append)
     start_client_internal.time.sleep(3)
     assert waits == [3]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(None, 0), (flower.ObjectPushError("ab", 1, "s"), 1), (RunNotRunningException(), 0)],
+)
+def test_a_reply_that_could_not_be_handed_over_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException | None, told: int
+) -> None:
+    loop = inspect.getsource(start_client_internal.start_client_internal)
+    assert "send=send,\n                push_object=push_object," in loop
+
+    def push(*, send: Callable[..., None], push_object: Callable[..., None], state: int) -> None:
+        assert state == 5
+        send("message")
+        with contextlib.suppress(Exception, RunNotRunningException):  # Flower logs it and goes on
+            push_object("part")
+
+    def push_object(_part: str) -> None:
+        if error is not None:
+            raise error
+
+    failures: list[str] = []
+    monkeypatch.setattr(start_client_internal, "_push_messages", push)
+    flower.watch_pushes(lambda: failures.append("told"))
+    start_client_internal._push_messages(state=5, send=print, push_object=push_object)  # type: ignore[call-arg, arg-type]  # the stand-in's
+    assert len(failures) == told
 
 
 def test_the_supernode_pulls_by_keywords_through_the_name_we_replace() -> None:

@@ -9,8 +9,9 @@ from typing import NoReturn
 
 import httpx
 import pytest
+from flwr.supercore.retry import make_simple_http_retry_invoker
 from nognet_client.processes import flower_internals as flower
-from nognet_client.processes.link import Fatal, Link, _activate, _cause
+from nognet_client.processes.link import Fatal, Link, _activate, _cause, site_client
 
 from nognet.supervision.events import EventPipe, EventWriter
 
@@ -140,3 +141,35 @@ def test_a_task_ends_with_its_run_and_with_nothing_else(
     assert [event.kind for event in pipe.drain()] == ["run-ended"] * dropped
     here.look_at_run()  # asked a moment ago: not again yet
     pipe.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "goes_on"),
+    [
+        (httpx.ReadError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation"), True),
+        (httpx.ConnectTimeout("_ssl.c:989: The handshake operation timed out"), True),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"), False),
+        (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), False),
+    ],
+)
+def test_a_cut_within_tls_is_retried_and_a_refused_certificate_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: httpx.TransportError, goes_on: bool
+) -> None:
+    outcomes: list[httpx.TransportError | None] = [error, None]
+
+    def call(_client: flower.FleetHttpClient, **_call: object) -> str:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        return "answered"
+
+    monkeypatch.setattr(flower.FleetHttpClient, "_unary_unary", call)
+    bound = site_client(link(tmp_path))
+    client = bound.__new__(bound)
+    invoker = make_simple_http_retry_invoker()
+    invoker.wait_function = lambda _seconds: None
+    if goes_on:
+        assert invoker.invoke(client._unary_unary) == "answered"
+    else:
+        with pytest.raises(httpx.ConnectError):
+            invoker.invoke(client._unary_unary)

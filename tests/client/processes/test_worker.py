@@ -8,10 +8,11 @@ import time
 import pytest
 from flwr.app import ConfigRecord, Context, Message, Metadata, RecordDict
 from flwr.app.message import make_message
-from flwr.supercore.task_identity import TaskIdentity
 from nognet_client.processes import worker
 
 from nognet.errors import GeometryError
+
+pytestmark = pytest.mark.usefixtures("flower_task")
 
 
 def message(round_number: int | None = 3) -> Message:
@@ -28,13 +29,6 @@ def message(round_number: int | None = 3) -> Message:
         message_type="train",
     )
     return make_message(metadata, content=RecordDict({"config": ConfigRecord(values)}))
-
-
-@pytest.fixture(autouse=True)
-def task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flower writes replies in the name of the task that is running."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
 
 
 CONTEXT = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.supercore.task_identity import TaskIdentity
 from nognet_server.strategies import reply_form, train_messages
 from nognet_server.strategies.scaffold import corrections
 
@@ -13,16 +11,9 @@ from nognet.config import STRATEGY_NAMES
 from nognet.wire.records import ReplyForm, TrainTask
 from tests.builders.strategy_rounds import START, cohort, combined, study_with
 
+pytestmark = pytest.mark.usefixtures("flower_task")
 TASK = TrainTask(2, "{}", "cd" * 32, "ab" * 16, START)
 NODES = {"site_02": 7, "site_00": 5, "site_09": 3}
-
-
-@pytest.fixture(autouse=True)
-def _task_identity() -> Iterator[None]:
-    before = TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    yield
-    TaskIdentity._task_id, TaskIdentity._run_id, TaskIdentity._node_id = before
 
 
 @pytest.mark.parametrize("name", STRATEGY_NAMES)

@@ -1,0 +1,149 @@
+"""Replies that arrive: the round loop is told of those that are here, and waits for none.
+
+SuperLink announces a reply with the site's first word, and Flower's grid then waits for its last
+byte. A site that dies in the middle of its upload would hold up the whole round for three minutes
+(OBJECT_PUSH_SESSION_TTL_SECONDS of flwr/supercore/constant.py), a slow line every other site, and
+no deadline would count meanwhile. Here what has come is kept, and the rest asked for at each look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from nognet_server.processes import flower_internals as flower
+
+FORGET_AFTER_S = 600.0
+"""A half reply that nobody has asked for so long is let go; its site would be asked again."""
+Clock = Callable[[], float]
+
+
+@dataclass
+class _Arriving:
+    """A reply that SuperLink has announced, and what has come of it.
+
+    Attributes:
+        message_id: Its own.
+        object_ids: Its parts.
+        asked_at: When somebody wanted it last.
+        contents: The parts that are here.
+        lost: Why it will never be whole; empty where it may.
+    """
+
+    message_id: str
+    object_ids: tuple[str, ...]
+    asked_at: float
+    contents: dict[str, bytes] = field(default_factory=dict)
+    lost: str = ""
+
+    def fetch(self, pull: Callable[[str], bytes]) -> bool:
+        """Take what there is, two parts at once; return whether the reply is whole."""
+
+        def take(object_id: str) -> bytes:
+            try:
+                self.contents[object_id] = pull(object_id)
+            except flower.ObjectPullError as err:
+                self.lost = str(err)
+                raise
+            return b""
+
+        missing = [name for name in self.object_ids if name not in self.contents]
+        try:
+            flower.pull_objects(missing, take, max_tries_per_object=1)
+        except flower.ObjectPullError:
+            return False
+        return True
+
+
+@dataclass
+class Arrivals:
+    """The replies under way to one ServerApp (a thin shell around the grid's client)."""
+
+    clock: Clock = time.monotonic
+    _arriving: dict[str, _Arriving] = field(default_factory=dict)
+
+    def pull(self, grid: flower.HttpGrid, message_ids: Iterable[str]) -> list[flower.Message]:
+        """Give the replies to `message_ids` that are here whole, or will never be."""
+        wanted = set(message_ids)
+        self._announce(grid, wanted - self._arriving.keys())
+        found: list[flower.Message] = []
+        for asked in sorted(wanted & self._arriving.keys()):
+            reply = self._arriving[asked]
+            reply.asked_at = self.clock()
+            if reply.fetch(_pull_object(grid)):
+                found.append(_whole(grid, reply))
+            elif reply.lost:
+                found.append(_never(grid, asked, reply.lost))
+            else:
+                continue
+            del self._arriving[asked]
+        self._forget()
+        return found
+
+    def _announce(self, grid: flower.HttpGrid, asked: set[str]) -> None:
+        """Ask which replies have begun to arrive; each is told of once."""
+        if not asked:
+            return
+        request = flower.PullAppMessagesRequest(message_ids=sorted(asked))
+        response = grid._runtime_client.PullMessages(request)  # noqa: SLF001  see flower_internals
+        for message, tree in zip(
+            response.messages_list, response.message_object_trees, strict=True
+        ):
+            metadata = message.metadata
+            self._arriving[metadata.reply_to_message_id] = _Arriving(
+                metadata.message_id, _object_ids(tree), self.clock()
+            )
+
+    def _forget(self) -> None:
+        horizon = self.clock() - FORGET_AFTER_S
+        for asked in [name for name, r in self._arriving.items() if r.asked_at < horizon]:
+            del self._arriving[asked]
+
+
+def _object_ids(tree: flower.ObjectTree) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.object_id for part in flower.iterate_object_tree(tree)))
+
+
+def _run_id(grid: flower.HttpGrid) -> int:
+    return int(grid.run.run_id)
+
+
+def _pull_object(grid: flower.HttpGrid) -> Callable[[str], bytes]:
+    return flower.make_pull_object_fn_protobuf(
+        pull_object_protobuf=grid._runtime_client.PullObject,  # noqa: SLF001  see flower_internals
+        node=grid.node,
+        run_id=_run_id(grid),
+    )
+
+
+def _whole(grid: flower.HttpGrid, reply: _Arriving) -> flower.Message:
+    """Confirm a reply and build it."""
+    grid._runtime_client.ConfirmMessageReceived(  # noqa: SLF001  see flower_internals
+        flower.ConfirmMessageReceivedRequest(
+            node=grid.node, run_id=_run_id(grid), message_object_id=reply.message_id
+        )
+    )
+    message = flower.inflate_object_from_contents(reply.message_id, reply.contents)
+    if not isinstance(message, flower.Message):
+        raise TypeError(f"SuperLink gave a {type(message).__name__} for a message")
+    message.metadata.__dict__["_message_id"] = reply.message_id
+    return message
+
+
+def _never(grid: flower.HttpGrid, asked: str, why: str) -> flower.Message:
+    """Say of a reply, as Flower does, that its sender never finished it."""
+    metadata = flower.Metadata(
+        run_id=_run_id(grid),
+        message_id="",
+        src_node_id=grid.node.node_id,
+        dst_node_id=grid.node.node_id,
+        reply_to_message_id=asked,
+        group_id="",
+        created_at=time.time(),
+        ttl=0,
+        message_type="system",
+    )
+    return flower.make_message(
+        metadata, error=flower.Error(code=flower.ErrorCode.MESSAGE_UNAVAILABLE, reason=why)
+    )
