@@ -10,7 +10,8 @@
     |-- FederationError    9   a run can't go on (too few sites, no usable reply)
     |-- PrivacyError      10   a privacy setting that can't be met
     |   `-- PrivacyBudgetError 11
-    `-- ProvisionError    12   keys or certificates are missing, expired or don't match
+    |-- ProvisionError    12   keys or certificates are missing, expired or don't match
+    `-- ConsentError      14   a study is outside what the site accepts
 
 2 is a wrong command line, 130 an interrupt (Ctrl-C), as usual on Unix.
 
@@ -108,6 +109,13 @@ class ProvisionError(NognetError):
 
     exit_code = 12
     default_code = "provision"
+
+
+class ConsentError(NognetError):
+    """A study asks for something outside the site's consent, or that no study may ask for."""
+
+    exit_code = 14
+    default_code = "consent"
 
 
 INTERRUPTED_EXIT_CODE = 130

@@ -11,9 +11,10 @@ from nognet.fit.weights import weight_spec
 from nognet.metrics.statistics import SiteStatistics
 from nognet.wire.flat import unpack
 from nognet.wire.records import EvaluateReply, EvaluateTask, ShareReply, ShareTask
+from nognet_client import consent
 from nognet_client.own_model import OwnModel, check_shares
 from nognet_client.reply_cache import ReplyCache, task_digest
-from nognet_client.tasks import Site, Work, agreed_study
+from nognet_client.tasks import Site, Work, agreed_study, request_of
 
 _log = logging.getLogger("nognet.client")
 
@@ -24,20 +25,25 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     Raises:
         ContractError: the study's numbers mean something else than the site's.
         ConfigError: another site's model visits, but study or site don't agree to that.
+        ConsentError: the evaluation is outside what the site accepts.
     """
     study = agreed_study(task, site)
+    asked = request_of(task, study, site)
+    consent.check_evaluating(asked, task)
     if task.model_of is not None:
         check_shares(study, site.config)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, EvaluateReply)
     if kept is not None:
         return kept
+    consent.begin(asked, "evaluations", digest)
     started = time.perf_counter()
+    found = _statistics(study, task, site, work)
     reply = EvaluateReply(
         site=site.config.name,
         round_number=task.round_number,
         split=task.split,
-        statistics=_statistics(study, task, site, work).to_flat(),
+        statistics=consent.permitted(found, site.config.consent).to_flat(),
         seconds=time.perf_counter() - started,
         model_of=task.model_of,
     )
@@ -51,9 +57,11 @@ def share(task: ShareTask, site: Site) -> ShareReply:
     Raises:
         ContractError: the study's numbers mean something else than the site's.
         ConfigError: study or site don't agree to that.
+        ConsentError: the study is outside what the site accepts.
         WireError: the site has no such model.
     """
     study = agreed_study(task, site)
+    consent.check_sharing(request_of(task, study, site), task.round_number)
     own = OwnModel(study, site.config, site.prepared, task.run_token)
     weights = own.shareable(task.round_number)
     _log.info("%s: gives its own model to the coordinator, to visit other sites", site.config.name)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import nognet
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
+from nognet.config.consent import LOSS
 from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
 from nognet.fit.evaluate import evaluate_split
@@ -36,8 +37,10 @@ from nognet.wire.records import (
     TrainReply,
     TrainTask,
 )
+from nognet_client import consent
 from nognet_client.own_model import OwnModel
 from nognet_client.reply_cache import ReplyCache, task_digest
+from nognet_client.request import Request
 
 _log = logging.getLogger("nognet.client")
 _steps_log = logging.getLogger(STEPS_LOGGER)
@@ -102,8 +105,14 @@ def join(task: JoinTask, site: Site) -> JoinReply:
 
     Raises:
         ConfigError: the study can't be read by this release.
+        ConsentError: it is outside what the site accepts.
     """
     study = parse_study_json(task.study_json)
+    asked = contract_hash(task.contract)
+    release = task.contract.get("nognet")
+    consent.check_joining(
+        Request(study, asked, task.run_token, site.config, site.prepared, release)
+    )
     mine = contract(study, roi=site.prepared.roi)
     name = site.config.name
     if differing_items(task.contract, mine):
@@ -120,16 +129,20 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
 
     Raises:
         ContractError: the study's numbers mean something else than the site's.
+        ConsentError: the round is outside what the site accepts.
         TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
     """
     study = agreed_study(task, site)
+    asked = request_of(task, study, site)
+    consent.check_training(asked, task.round_number)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, TrainReply)
     if kept is not None:
         return kept
     own, name = OwnModel(study, site.config, site.prepared, task.run_token), site.config.name
-    _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
     start = own.whole_after(task.weights, task.round_number - 1)
+    consent.begin(asked, "rounds", digest)
+    _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
     personal = own.train_personal(start, task.round_number)
     outcome = work.train(
         study,
@@ -148,7 +161,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         n_pairs=outcome.n_pairs,
         n_patients=outcome.n_patients,
         steps=outcome.steps,
-        mean_loss=outcome.mean_loss,
+        mean_loss=outcome.mean_loss if asked.consent.lets_out(LOSS) else None,
         seconds=outcome.seconds,
         epsilon=outcome.epsilon,
         delta=outcome.delta,
@@ -179,6 +192,13 @@ def agreed_study(task: TrainTask | EvaluateTask | ShareTask, site: Site) -> Stud
             code="contract-changed",
         )
     return study
+
+
+def request_of(
+    task: TrainTask | EvaluateTask | ShareTask, study: StudyConfig, site: Site
+) -> Request:
+    """Give what a task asks of the site, for its consent."""
+    return Request(study, task.contract_hash, task.run_token, site.config, site.prepared)
 
 
 def _progress(

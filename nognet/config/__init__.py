@@ -1,6 +1,7 @@
 """Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
 
 from nognet.config.base import PrivacyConfig, RoiConfig
+from nognet.config.consent import AcceptedStudy, ConsentConfig
 from nognet.config.federation import FederationConfig
 from nognet.config.learning import (
     LossConfig,
@@ -40,7 +41,9 @@ from nognet.config.study import SelectionConfig, ServerConfig, StudyConfig
 
 __all__ = [
     "STRATEGY_NAMES",
+    "AcceptedStudy",
     "BulyanConfig",
+    "ConsentConfig",
     "FedAdagradConfig",
     "FedAdamConfig",
     "FedAvgConfig",

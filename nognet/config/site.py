@@ -15,6 +15,7 @@ from nognet.config.base import (
     RoiConfig,
     resolve_paths,
 )
+from nognet.config.consent import ConsentConfig
 
 
 class ServerLinkConfig(ConfigModel):
@@ -137,6 +138,8 @@ class SiteConfig(ConfigModel):
     preparation: PreparationConfig = PreparationConfig()
     privacy: PrivacyConfig | None = None
     """The site's own limits; of these and the study's the stricter holds."""
+    consent: ConsentConfig | None = None
+    """Which studies the site takes part in, and how far; by default in any."""
     share_models: bool = False
     """Where a study asks for it (`personalisation.cross_site`), let this site's own model go to the
     coordinator and on to the other sites that share theirs, and evaluate theirs here. Models

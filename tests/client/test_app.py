@@ -158,7 +158,7 @@ def test_a_control_variate_is_made_once_and_kept_with_its_reply(tmp_path: Path) 
     assert np.array_equal(one.control, two.control)
 
 
-@pytest.mark.parametrize("change", ["round", "run", "weights", "study", "correction"])
+@pytest.mark.parametrize("change", ["round", "run", "weights", "correction"])
 def test_another_task_is_trained_anew(tmp_path: Path, change: str) -> None:
     study, site, counted = make_study(tmp_path), make_site(tmp_path, "site_a"), Counted()
     app = build_app(Work(train=counted, evaluate=stub_work().evaluate))
@@ -168,7 +168,6 @@ def test_another_task_is_trained_anew(tmp_path: Path, change: str) -> None:
         "run": dataclasses.replace(task, run_token="cd" * 16),
         "weights": dataclasses.replace(task, weights=task.weights + np.float32(1)),
         "correction": dataclasses.replace(task, correction=0 * task.weights),
-        "study": dataclasses.replace(task, study_json=make_study(tmp_path, rounds=9).for_sites()),
     }[change]
     for each in (task, other):
         assert ask(app, site, MessageType.TRAIN, train_content(each)).has_content()

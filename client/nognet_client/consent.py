@@ -1,0 +1,178 @@
+"""A site's consent (`consent:` in site.yaml) at its door: what is outside is declined.
+
+Each check raises all that `objections` finds as one `ConsentError`. The coordinator is told the
+first code and nothing else, and goes on without the site; the site lives on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from nognet.config import ConsentConfig, SiteConfig
+from nognet.errors import ConsentError
+from nognet.metrics.definitions import GROWTH_AUC
+from nognet.metrics.moments import Concordance
+from nognet.metrics.statistics import PredictorStatistics, SiteStatistics
+from nognet.wire.records import EvaluateTask
+from nognet_client.objections import (
+    Objection,
+    about_count,
+    about_evaluation,
+    about_hours,
+    about_round,
+    about_run,
+    about_spending,
+    about_study,
+)
+from nognet_client.request import Request
+from nognet_client.served import Book, Kind, ServedRecord, with_run
+
+_log = logging.getLogger("nognet.client.consent")
+
+
+def check_joining(request: Request, *, now: datetime | None = None) -> None:
+    """Hold a study against the consent before the site joins, and note it as the run's.
+
+    Raises:
+        ConsentError: it is outside; or the run was joined with another study; or all rounds that
+            the site agreed to are done.
+    """
+    served = ServedRecord(request.config.state).read().of(request.study.name)
+    _check(request, about_count(request, served, "rounds"), now=now)
+    most = request.consent.max_rounds
+    if most is not None and served.rounds + request.study.rounds > most:
+        _log.warning(
+            "study '%s': of the %d rounds that this site agreed to %d are done, in this run or in "
+            "earlier ones; after %d more it declines (consent.max_rounds in site.yaml)",
+            request.study.name,
+            most,
+            served.rounds,
+            most - served.rounds,
+        )
+
+
+def check_training(request: Request, round_number: int, *, now: datetime | None = None) -> None:
+    """Hold a round of training against the consent.
+
+    Raises:
+        ConsentError: it is outside.
+    """
+    _check(request, about_round(request, round_number, least=1), now=now)
+
+
+def check_evaluating(request: Request, task: EvaluateTask, *, now: datetime | None = None) -> None:
+    """Hold an evaluation against the consent.
+
+    Raises:
+        ConsentError: it is outside.
+    """
+    round_ = about_round(request, task.round_number, least=0)
+    _check(request, (*round_, *about_evaluation(task)), now=now)
+
+
+def check_sharing(request: Request, round_number: int, *, now: datetime | None = None) -> None:
+    """Hold the wish for the site's own model against the consent.
+
+    Raises:
+        ConsentError: it is outside.
+    """
+    _check(request, about_round(request, round_number, least=0), now=now)
+
+
+def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = None) -> None:
+    """Let a round or an evaluation begin: it is counted before it is worked on.
+
+    A reply that is kept needs no beginning: it may be given again at any hour.
+
+    Args:
+        request: What is asked.
+        kind: Of the task.
+        digest: Of the task; the one that was counted last doesn't count again.
+        now: The time, for the hours of training.
+
+    Raises:
+        ConsentError: all that the site agreed to are done, or they can't be recorded; training
+            would begin outside the hours.
+    """
+    name, trains = request.study.name, kind == "rounds"
+    noised = request.noised(1) if trains else None
+    _decline(request, tuple(about_hours(request, now or datetime.now(UTC))) if trains else ())
+
+    def counted(book: Book) -> Book:
+        served = book.of(name)
+        if served.is_counted(kind, digest):
+            return book
+        spent = about_spending(request, served) if trains else ()
+        _decline(request, (*about_count(request, served, kind), *spent))
+        return replace(book, studies={**book.studies, name: served.then(kind, digest, noised)})
+
+    ServedRecord(request.config.state).change(counted)
+
+
+def permitted(statistics: SiteStatistics, consent: ConsentConfig | None) -> SiteStatistics:
+    """Withhold the metrics that the site doesn't let out.
+
+    Args:
+        statistics: Of a split; not changed.
+        consent: The site's; without `metrics` all may leave.
+
+    Returns:
+        The same predictors without sums of other metrics; a growth AUC that may not leave is that
+        of no pairs.
+    """
+    if consent is None or consent.metrics is None:
+        return statistics
+    allowed = frozenset(consent.metrics)
+    return SiteStatistics(
+        {
+            name: PredictorStatistics(
+                {metric: sums for metric, sums in found.metrics.items() if metric in allowed},
+                found.growth if GROWTH_AUC in allowed else Concordance(),
+            )
+            for name, found in statistics.predictors.items()
+        }
+    )
+
+
+def consent_words(site: SiteConfig) -> str:
+    """Say in a line what a site accepts."""
+    if site.consent is None:
+        return (
+            "none: site.yaml has no `consent:`, so this site takes part in whatever study its "
+            "coordinator runs"
+        )
+    limits = site.consent.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    if site.consent.studies is not None:
+        limits["studies"] = [study.name for study in site.consent.studies]
+    shown = (f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in limits.items())
+    return "; ".join(shown) or "no limits are set below `consent:`"
+
+
+def _check(request: Request, more: Iterable[Objection], *, now: datetime | None) -> None:
+    """Decline what is outside; else note which study the run began with."""
+    record = ServedRecord(request.config.state)
+    study = about_study(request, now or datetime.now(UTC))
+    _decline(request, (*about_run(request, record.read()), *study, *more))
+
+    def noted(book: Book) -> Book:
+        if request.run_token in book.runs:
+            return book
+        _log.info("%s: %s", request.config.name, request.words)
+        return with_run(book, request.run_token, request.digest)
+
+    record.change(noted)
+
+
+def _decline(request: Request, found: tuple[Objection, ...]) -> None:
+    if not found:
+        return
+    reasons = "; ".join(objection.words for objection in found)
+    raise ConsentError(
+        f"{request.config.name} declines study '{request.study.name}', run "
+        f"{request.run_token[:8]}: {reasons}. Nothing was trained or sent. A changed site.yaml "
+        "holds from the next task on",
+        code=found[0].code,
+    )

@@ -1,0 +1,76 @@
+"""What a coordinator asks of a site: the study, the run, and the site's own word beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nognet.config import ConsentConfig, PrivacyConfig, SiteConfig, StudyConfig
+from nognet.data.store import PreparedSite
+from nognet.privacy.accounting import NoisedSteps
+from nognet.privacy.policy import stricter
+from nognet.privacy.sampling import sample_rate
+
+_NO_LIMITS = ConsentConfig()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a coordinator asks, and the site that it asks.
+
+    Attributes:
+        study: As the site received it.
+        contract_hash: As the coordinator computed it.
+        run_token: The run.
+        config: The site's own word.
+        prepared: Its pairs.
+        release: The coordinator's release of nognet, where the message names it.
+    """
+
+    study: StudyConfig
+    contract_hash: str
+    run_token: str
+    config: SiteConfig
+    prepared: PreparedSite
+    release: str | None = None
+
+    @property
+    def consent(self) -> ConsentConfig:
+        """The site's limits."""
+        return self.config.consent or _NO_LIMITS
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the study as sites see it."""
+        return study_digest(self.study)
+
+    @property
+    def privacy(self) -> PrivacyConfig | None:
+        """The privacy that holds: the stricter of study's and site's."""
+        return stricter(self.study.privacy, self.config.privacy)
+
+    @property
+    def words(self) -> str:
+        """Say in a line what the run is about, as the site's log has it."""
+        study, privacy = self.study, self.privacy
+        noise = (
+            "no privacy" if privacy is None else f"noise_multiplier {privacy.noise_multiplier:g}"
+        )
+        return (
+            f"run {self.run_token[:8]} of study '{study.name}' (sha256 {self.digest}): "
+            f"{study.rounds} rounds of {study.training.steps_per_round} steps, {noise}"
+        )
+
+    def noised(self, rounds: int) -> NoisedSteps | None:
+        """Give the noised steps of so many rounds here; None without privacy or patients."""
+        patients = len({record.patient_id for record in self.prepared.records("train")})
+        if self.privacy is None or not patients:
+            return None
+        training = self.study.training
+        rate = sample_rate(training.batch_size, patients)
+        steps = rounds * training.steps_per_round
+        return NoisedSteps(self.privacy.noise_multiplier, rate, steps)
+
+
+def study_digest(study: StudyConfig) -> str:
+    """Hash a study as sites see it, without the coordinator's paths."""
+    return StudyConfig.model_validate_json(study.for_sites()).digest()

@@ -1,0 +1,156 @@
+"""What a site has done for each study, on disk: rounds, evaluations, noised steps.
+
+Under the study's name, whatever the run: a coordinator that starts a study anew under other run
+tokens finds the count where it was. A task is counted before it is worked on, so a crash never
+forgets one; the one counted last may come again (it died half way) without counting twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from nognet.errors import ConsentError, PrivacyError
+from nognet.files import write_text_atomic
+from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
+
+Kind = Literal["rounds", "evaluations"]
+_VERSION = 1
+_KEPT_RUNS = 64
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was done for one study, all its runs together.
+
+    Attributes:
+        rounds: Rounds of training that were begun.
+        evaluations: Evaluations that were begun.
+        noised: Steps of these rounds under differential privacy.
+        last: Kind -> digest of the task of that kind that was counted last.
+    """
+
+    rounds: int = 0
+    evaluations: int = 0
+    noised: PrivacyHistory = field(default_factory=PrivacyHistory)
+    last: Mapping[str, str] = field(default_factory=dict)
+
+    def is_counted(self, kind: Kind, digest: str) -> bool:
+        """Tell whether this very task is the one that was counted last."""
+        return self.last.get(kind) == digest
+
+    def then(self, kind: Kind, digest: str, noised: NoisedSteps | None) -> Served:
+        """Count a task."""
+        more = {kind: getattr(self, kind) + 1}
+        history = self.noised if noised is None else self.noised.then(noised)
+        return replace(self, **more, noised=history, last={**self.last, kind: digest})
+
+
+@dataclass(frozen=True)
+class Book:
+    """The whole record: study name -> what was done, run token -> digest of its study."""
+
+    studies: Mapping[str, Served] = field(default_factory=dict)
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, study: str) -> Served:
+        """What was done for a study."""
+        return self.studies.get(study, Served())
+
+
+class ServedRecord:
+    """The record's file in a site's state folder, `consent/served.json`."""
+
+    def __init__(self, state_folder: Path) -> None:
+        self.path = state_folder / "consent" / "served.json"
+
+    def read(self) -> Book:
+        """Read the record; empty where nothing was done yet.
+
+        Raises:
+            ConsentError: it is damaged or can't be read. It is never read as "nothing done".
+        """
+        try:
+            return _book(json.loads(self.path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return Book()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PrivacyError) as err:
+            raise ConsentError(
+                f"{self.path}: the record of what was done for each study can't be read "
+                f"({type(err).__name__}); restore it from a backup, or, if the hospital agrees "
+                "that all counts begin anew, remove it",
+                code="consent-record",
+            ) from err
+
+    def change(self, step: Callable[[Book], Book]) -> Book:
+        """Replace the record by what `step` makes of it, as one act among processes.
+
+        Raises:
+            ConsentError: as `read`; or it can't be written; or what `step` raises.
+        """
+        try:
+            with _locked(self.path.parent):
+                before = self.read()
+                after = step(before)
+                if after != before:
+                    write_text_atomic(self.path, _text(after), mode=0o600)
+                return after
+        except OSError as err:
+            raise ConsentError(
+                f"{self.path}: what is done for a study can't be recorded ({err.strerror}); "
+                "nothing was done: 'state' in site.yaml has to name a folder that may be written",
+                code="consent-record",
+            ) from err
+
+
+def with_run(book: Book, token: str, digest: str) -> Book:
+    """Note a run and its study; the last runs are kept."""
+    others = {run: known for run, known in book.runs.items() if run != token}
+    kept = dict(list(others.items())[-(_KEPT_RUNS - 1) :])
+    return replace(book, runs={**kept, token: digest})
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time count: of two that read the same record one would be forgotten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _text(book: Book) -> str:
+    content = {
+        "version": _VERSION,
+        "studies": {
+            name: {
+                "rounds": served.rounds,
+                "evaluations": served.evaluations,
+                "noised": [asdict(steps) for steps in served.noised.entries],
+                "last": dict(served.last),
+            }
+            for name, served in sorted(book.studies.items())
+        },
+        "runs": dict(book.runs),
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _book(content: Mapping[str, Any]) -> Book:
+    if content["version"] != _VERSION:
+        raise ValueError("another version")
+    studies = {str(name): _served(entry) for name, entry in content["studies"].items()}
+    return Book(studies, {str(run): str(digest) for run, digest in content["runs"].items()})
+
+
+def _served(entry: Mapping[str, Any]) -> Served:
+    rounds, evaluations = entry["rounds"], entry["evaluations"]
+    if not all(type(count) is int and count >= 0 for count in (rounds, evaluations)):
+        raise ValueError("a count that is none")
+    noised = PrivacyHistory(tuple(NoisedSteps(**steps) for steps in entry["noised"]))
+    return Served(rounds, evaluations, noised, {str(k): str(v) for k, v in entry["last"].items()})
