@@ -1,6 +1,11 @@
 """Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
 
 from nognet.config.base import PrivacyConfig, RoiConfig
+from nognet.config.central_privacy import (
+    AdaptiveClipping,
+    BoundedWeights,
+    CentralPrivacyConfig,
+)
 from nognet.config.consent import AcceptedStudy, ConsentConfig
 from nognet.config.federation import FederationConfig
 from nognet.config.learning import (
@@ -42,7 +47,10 @@ from nognet.config.study import SelectionConfig, ServerConfig, StudyConfig
 __all__ = [
     "STRATEGY_NAMES",
     "AcceptedStudy",
+    "AdaptiveClipping",
+    "BoundedWeights",
     "BulyanConfig",
+    "CentralPrivacyConfig",
     "ConsentConfig",
     "FedAdagradConfig",
     "FedAdamConfig",

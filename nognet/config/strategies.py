@@ -23,6 +23,8 @@ class _Strategy(ConfigModel):
     """Replies carry a second vector, the site's control variate."""
     sends_start_loss: ClassVar[bool] = False
     """Replies carry the loss of the global weights, before training."""
+    needs_only_the_mean: ClassVar[bool] = False
+    """New weights follow from the weighted mean of the replies alone, so it may be noised first."""
 
     @property
     def counts_by(self) -> Weighting:
@@ -52,13 +54,19 @@ class _Averaged(_Strategy):
         return self.weighting
 
 
-class FedAvgConfig(_Averaged):
+class _OfTheMean(_Averaged):
+    """Strategies that look at nothing but the weighted mean."""
+
+    needs_only_the_mean: ClassVar[bool] = True
+
+
+class FedAvgConfig(_OfTheMean):
     """Federated averaging (McMahan et al. 2017)."""
 
     name: Literal["fedavg"] = "fedavg"
 
 
-class FedProxConfig(_Averaged):
+class FedProxConfig(_OfTheMean):
     """FedAvg with a proximal term at the sites (Li et al. 2020)."""
 
     name: Literal["fedprox"]
@@ -66,7 +74,7 @@ class FedProxConfig(_Averaged):
     """The term is ``mu / 2 ||w - w_global||^2``."""
 
 
-class FedAvgMConfig(_Averaged):
+class FedAvgMConfig(_OfTheMean):
     """FedAvg with momentum at the server (Hsu et al. 2019)."""
 
     name: Literal["fedavgm"]
@@ -74,7 +82,7 @@ class FedAvgMConfig(_Averaged):
     server_momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
-class _Adaptive(_Averaged):
+class _Adaptive(_OfTheMean):
     """Adaptive steps at the server on the averaged update (Reddi et al. 2021, algorithm 2)."""
 
     server_learning_rate: float = Field(default=1e-2, gt=0)
@@ -219,8 +227,13 @@ StrategyConfig = Annotated[
     | ScaffoldConfig,
     Field(discriminator="name"),
 ]
-STRATEGY_NAMES: tuple[str, ...] = tuple(
-    get_args(model.model_fields["name"].annotation)[0]
+_MODELS: dict[str, type[_Strategy]] = {
+    get_args(model.model_fields["name"].annotation)[0]: model
     for model in get_args(get_args(StrategyConfig)[0])
-)
+}
+STRATEGY_NAMES: tuple[str, ...] = tuple(_MODELS)
 """All strategies, by the names that `study.yaml` knows them by."""
+STRATEGIES_OF_THE_MEAN: tuple[str, ...] = tuple(
+    name for name, model in _MODELS.items() if model.needs_only_the_mean
+)
+"""Those that central privacy may stand before."""

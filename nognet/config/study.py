@@ -15,6 +15,7 @@ from nognet.config.base import (
     RoiConfig,
     resolve_paths,
 )
+from nognet.config.central_privacy import CentralPrivacyConfig, unfit_for_central_privacy
 from nognet.config.federation import FederationConfig
 from nognet.config.learning import (
     LossConfig,
@@ -66,6 +67,7 @@ class StudyConfig(ConfigModel):
     selection: SelectionConfig = SelectionConfig()
     uncertainty: UncertaintyConfig = UncertaintyConfig()
     privacy: PrivacyConfig | None = None
+    central_privacy: CentralPrivacyConfig | None = None
     personalisation: PersonalisationConfig = PersonalisationConfig()
     runs: Path = Path("runs")
     """Folder of run folders."""
@@ -100,6 +102,16 @@ class StudyConfig(ConfigModel):
                 "personalisation.cross_site lets each site's own model travel, which privacy "
                 "doesn't cover; set cross_site: none, or leave privacy out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _central_privacy_fits(self) -> StudyConfig:
+        if self.central_privacy is not None:
+            faults = unfit_for_central_privacy(
+                self.central_privacy, self.strategy, self.federation, self.personalisation
+            )
+            if faults:
+                raise ValueError(faults)
         return self
 
     @classmethod

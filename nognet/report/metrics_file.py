@@ -139,6 +139,30 @@ class FinalEntry(_Part):
     cross_site_absent: dict[str, str] = {}
 
 
+class CentralPrivacyEntry(_Part):
+    """Site-level differential privacy of the global weights: what it has cost so far."""
+
+    epsilon: float = Field(ge=0)
+    """For any one site, of all weights released; what holds of the two below."""
+    epsilon_prv: float | None = None
+    epsilon_rdp: float = Field(ge=0)
+    delta: float
+    planned_epsilon: float = Field(ge=0)
+    """Once all rounds of the study are played."""
+    max_epsilon: float | None = None
+    releases: int = Field(ge=0)
+    """Rounds released; above the rounds done where some were played again."""
+    noise_multiplier: float = Field(gt=0)
+    clip_norm: float = Field(gt=0)
+    """Of the next round."""
+    sites: int = Field(ge=1)
+    """What sums are divided by, whoever answered."""
+    noise_ratio: float = Field(ge=0)
+    """Length of a round's noise over the longest that a mean update can be."""
+    stopped_before_round: int | None = None
+    """The round that `max_epsilon` did not let be played."""
+
+
 class RunMetrics(_Part):
     """The whole file."""
 
@@ -161,6 +185,7 @@ class RunMetrics(_Part):
     """Sites that are asked no more: ``quarantined`` or ``withdrawn``."""
     rounds: tuple[RoundEntry, ...] = ()
     final: FinalEntry | None = None
+    central_privacy: CentralPrivacyEntry | None = None
 
 
 def start_metrics(

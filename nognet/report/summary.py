@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nognet.report.central import central_sentence
 from nognet.report.comparison import (
     ALL_SITES,
     Difference,
@@ -130,15 +131,16 @@ def caution_sentence(comparisons: Sequence[SiteComparison]) -> str | None:
 
 
 def privacy_sentence(metrics: RunMetrics) -> str:
-    """Say what patient-level differential privacy cost, or that there was none."""
+    """Say what differential privacy of patients and of sites cost, or that there was none."""
     spent = {
         site: (part.train.epsilon, part.train.delta)
         for entry in metrics.rounds
         for site, part in entry.sites.items()
         if part.train is not None and part.train.epsilon is not None
     }
+    central = central_sentence(metrics)
     if not spent:
-        return "Trained without differential privacy."
+        return central or "Trained without differential privacy."
     epsilon, delta = max(spent.values(), key=lambda pair: pair[0] or 0.0)
     at_delta = "" if delta is None else f" at delta {delta:g}"
     whose = "" if len(spent) == len(metrics.sites) else f" ({_listed(sorted(spent))} only)"
@@ -146,6 +148,7 @@ def privacy_sentence(metrics: RunMetrics) -> str:
         f"Patient-level differential privacy{whose}: epsilon {number(epsilon, 2)} spent{at_delta} "
         "at the site that spent most. It covers the weights. Counts and figures are not "
         "noised; of these, isotropic growth depends on training patients by their median rate."
+        + (f" {central}" if central else "")
     )
 
 

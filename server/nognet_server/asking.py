@@ -78,11 +78,9 @@ def ask_to_train(
         "train",
         carried=[item for item, _ in carried.values()],
     )
-    training = leave_out_long_updates(
-        check_training(done.deliveries, asked, now, form=reply_form(run.study)),
-        run.study.federation,
-        recent_norms(state),
-    )
+    training = check_training(done.deliveries, asked, now, form=reply_form(run.study))
+    if run.study.central_privacy is None:  # else one site's length would decide about another
+        training = leave_out_long_updates(training, run.study.federation, recent_norms(state))
     training = replace(training, left_out={**dict.fromkeys(absent, "offline"), **training.left_out})
     keeps = run.study.federation.stragglers == "next_round"
     still = {item.site: (item, asked[item.site]) for item in done.unanswered} if keeps else {}

@@ -19,9 +19,10 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from nognet.config import StudyConfig
-from nognet.errors import ConfigError, FederationError, WireError
+from nognet.errors import ConfigError, FederationError, PrivacyError, WireError
 from nognet.files import atomic_path
 from nognet.wire.flat import checked_flat
+from nognet_server.central_dp.charges import CentralState
 from nognet_server.run_folder import RunFolder
 from nognet_server.state import Best, ServerState
 
@@ -63,6 +64,7 @@ def save_checkpoint(folder: RunFolder, identity: RunIdentity, state: ServerState
         "entry": state.history[-1] if state.history else None,
         "strikes": dict(state.strikes),
         "withdrawn": list(state.withdrawn),
+        "central_privacy": state.central.to_values() if state.central else None,
     }
     arrays: dict[str, NDArray[np.float32]] = {_WEIGHTS: state.weights}
     arrays |= {f"{_STRATEGY}{name}": array for name, array in state.strategy.items()}
@@ -115,7 +117,9 @@ def load_checkpoint(folder: RunFolder, round_number: int, *, length: int) -> Ser
         weights = arrays[_WEIGHTS]
         strikes = {str(site): int(count) for site, count in header["strikes"].items()}
         withdrawn = tuple(str(site) for site in header["withdrawn"])
-    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        spent = header.get("central_privacy")
+        central = CentralState.from_values(spent) if spent else None
+    except (AttributeError, KeyError, TypeError, ValueError, PrivacyError) as err:
         raise _damaged(path, f"{type(err).__name__} in its metadata") from err
     kept = {name.removeprefix(_STRATEGY): a for name, a in arrays.items() if name != _WEIGHTS}
     checked_flat(weights, length, what=f"{path}, weights")
@@ -123,7 +127,7 @@ def load_checkpoint(folder: RunFolder, round_number: int, *, length: int) -> Ser
         size = 1 if array.shape == (1,) else length
         checked_flat(array, size, what=f"{path}, array '{name}'")
     history = _history(folder, number)
-    return ServerState(number, weights, kept, best, history, strikes, withdrawn)
+    return ServerState(number, weights, kept, best, history, strikes, withdrawn, central)
 
 
 def load_weights(folder: RunFolder, round_number: int, *, length: int) -> NDArray[np.float32]:

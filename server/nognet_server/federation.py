@@ -19,6 +19,7 @@ from nognet.fit.parts import whole
 from nognet.report.metrics_file import RunStatus, write_metrics
 from nognet.wire.flat import FlatWeights, flat_length, unpack
 from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
+from nognet_server.central_dp.rounds import may_go_on, noised, spent_text
 from nognet_server.checkpoints import load_weights, save_checkpoint
 from nognet_server.cross_site import let_models_visit
 from nognet_server.joining import Member, Wanted, admit, present, wait_for_sites
@@ -47,10 +48,10 @@ def run_federation(grid: Grid, settings: RunSettings) -> None:
         WireError: a checkpoint is missing or damaged.
     """
     run, state = open_run(grid, settings)
-    session = _Session(run, RunValues(state))
+    session = _Session(run, RunValues(state, central=run.central))
     with session.recorded():
         session.join()
-        while session.values.state.round_number < run.study.rounds:
+        while session.goes_on():
             session.play_round()
         session.finish()
 
@@ -118,6 +119,11 @@ class _Session:
         self._wait(wanted)
         self.write("running")
 
+    def goes_on(self) -> bool:
+        """Whether there is another round, and central privacy lets it be played."""
+        state = self.values.state
+        return state.round_number < self.run.study.rounds and may_go_on(self.run.central, state)
+
     def play_round(self) -> None:
         """Train, aggregate, evaluate, keep."""
         run, state, started = self.run, self.values.state, time.monotonic()
@@ -133,7 +139,9 @@ class _Session:
             round_number=number,
             folder=run.folder.path,
         )
-        state = after_training(run.study, state, trained.training.replies)
+        replies = trained.training.replies
+        state, seen = noised(run.study, run.central, state, replies, folder=run.folder)
+        state = after_training(run.study, state, seen)
         evaluation = ask_to_evaluate(
             run, here, state.weights, split="validation", round_number=number, late=self._late
         )
@@ -221,13 +229,14 @@ class _Session:
         left_s = pace * (study.rounds - report.round_number)
         value = "not defined" if report.value is None else f"{report.value:.4f}"
         _log.info(
-            "round %d of %d: validation %s %s%s, %.1f s; %s",
+            "round %d of %d: validation %s %s%s, %.1f s%s; %s",
             report.round_number,
             study.rounds,
             study.selection.metric,
             value,
             " (best so far)" if report.is_best else "",
             report.seconds,
+            spent_text(self.run.central, self.values.state),
             _time_left(left_s) if report.round_number < study.rounds else "the last round",
         )
 

@@ -13,7 +13,9 @@ from nognet.config import StudyConfig
 from nognet.fit.evaluate import VISITING
 from nognet.metrics.definitions import definition_texts
 from nognet.metrics.statistics import SiteStatistics
+from nognet.privacy.central import CentralPlan
 from nognet.report.metrics_file import SCHEMA_VERSION, RunMetrics, RunStatus
+from nognet_server.central_dp.rounds import spent_entry
 from nognet_server.checkpoints import RunIdentity
 from nognet_server.joining import Roster
 from nognet_server.replies import Evaluation
@@ -45,11 +47,12 @@ class Final:
 
 @dataclass(frozen=True)
 class RunValues:
-    """What a run has come to so far."""
+    """What a run has come to so far; `central` is its plan of central privacy."""
 
     state: ServerState
     roster: Roster = field(default_factory=Roster)
     final: Final | None = None
+    central: CentralPlan | None = None
 
 
 def metrics_document(
@@ -80,6 +83,7 @@ def metrics_document(
         "barred": barred_sites(study, values.state),
         "rounds": list(values.state.history),
         "final": _final_entry(values.final),
+        "central_privacy": spent_entry(values.central, values.state),
     }
     return RunMetrics.model_validate(document)
 

@@ -13,9 +13,12 @@ from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.fit.parts import part_of, shared_spec
 from nognet.fit.weights import TensorSpec, initial_weights
+from nognet.privacy.central import CentralPlan
 from nognet.wire.contract import Contract, contract, contract_hash
 from nognet.wire.flat import flat_length, pack
 from nognet.wire.records import JoinTask
+from nognet_server.central_dp.charges import write_charges
+from nognet_server.central_dp.rounds import begun, gone_on_with, plan_for
 from nognet_server.checkpoints import (
     RunIdentity,
     check_same_study,
@@ -35,7 +38,10 @@ _log = logging.getLogger("nognet.server")
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same through a run; `spec` are the parameters that all sites share."""
+    """What stays the same through a run.
+
+    `spec` are the parameters that all sites share, `central` is the plan of central privacy.
+    """
 
     settings: RunSettings
     folder: RunFolder
@@ -44,6 +50,7 @@ class Run:
     spec: tuple[TensorSpec, ...]
     grid: Grid
     clock_start: float
+    central: CentralPlan | None = None
 
     @property
     def study(self) -> StudyConfig:
@@ -83,6 +90,8 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
 
     Raises:
         ConfigError: the run is resumed with another study; every difference is named.
+        PrivacyError: central privacy can't be met, or its record is damaged.
+        PrivacyBudgetError: the rounds planned would pass its limit.
         FederationError: the run was started with a release whose contract differs.
         WireError: the checkpoint is damaged.
     """
@@ -90,6 +99,7 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
     spec = shared_spec(study)
     agreed = contract(study)
     last = latest_round(folder) if settings.resume else None
+    central = plan_for(study)
     if last is None:
         identity = RunIdentity(
             run_token=secrets.token_hex(16),
@@ -98,15 +108,18 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
             started=utc_now(),
         )
         first = part_of(initial_weights(study.network, study.seed), spec)
-        state = ServerState(0, pack(first, spec))
+        state = ServerState(0, pack(first, spec), central=begun(central, flat_length(spec)))
+        if state.central is not None:
+            write_charges(folder, state.central.history)
         save_checkpoint(folder, identity, state)
     else:
         identity = load_identity(folder, last)
         check_same_study(identity.study_json, study)
         _check_same_contract(identity, agreed)
-        state = load_checkpoint(folder, last, length=flat_length(spec))
+        loaded = load_checkpoint(folder, last, length=flat_length(spec))
+        state = gone_on_with(loaded, folder)
         _log.info("resumed after round %d of %d", last, study.rounds)
-    return Run(settings, folder, identity, agreed, spec, grid, time.monotonic()), state
+    return Run(settings, folder, identity, agreed, spec, grid, time.monotonic(), central), state
 
 
 def _check_same_contract(identity: RunIdentity, agreed: Contract) -> None:

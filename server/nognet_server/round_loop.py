@@ -25,7 +25,7 @@ from nognet.wire.records import TrainReply
 from nognet_server.messages import Delivery
 from nognet_server.replies import Evaluation, Training
 from nognet_server.state import Best, ServerState
-from nognet_server.strategies import aggregate, examples_of
+from nognet_server.strategies import aggregate, shares_of
 
 _log = logging.getLogger("nognet.server.round")
 Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -200,7 +200,7 @@ def _struck(
 def _site_entries(
     study: StudyConfig, training: Training, evaluation: Evaluation
 ) -> dict[str, dict[str, Any]]:
-    total = sum(examples_of(study, reply) for reply in training.replies)
+    shares = shares_of(study, training.replies)
     replies = {reply.site: reply for reply in training.replies}
     names = {*replies, *training.left_out, *evaluation.statistics, *evaluation.left_out}
     entries: dict[str, dict[str, Any]] = {}
@@ -210,7 +210,7 @@ def _site_entries(
         entries[site] = {
             "status": "ok" if reply else "left-out",
             "reason": training.left_out.get(site) or evaluation.left_out.get(site),
-            "weight": examples_of(study, reply) / total if reply else 0.0,
+            "weight": shares[site] if reply else 0.0,
             "train": (
                 _train_entry(reply, training.traffic.get(site), training.norms.get(site))
                 if reply

@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def charges(self) -> Path:
+        """What central privacy has released, in this run and those that it goes on from."""
+        return self.path / "central_privacy.json"
+
+    @property
     def superseded(self) -> Path:
         """Which run goes on in place of this one, after a site withdrew."""
         return self.path / "superseded.json"

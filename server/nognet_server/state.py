@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nognet.wire.flat import FlatWeights
+from nognet_server.central_dp.charges import CentralState
 
 StrategyState = Mapping[str, NDArray[np.float32]]
 
@@ -34,6 +35,7 @@ class ServerState:
         history: Entries of `metrics.json`'s ``rounds``, one a round done.
         strikes: Site -> rounds in which what it sent could not be used.
         withdrawn: Sites that left the study and of which the weights hold nothing, sorted.
+        central: Account and clip norm of central privacy; None where the study has none.
     """
 
     round_number: int
@@ -43,6 +45,7 @@ class ServerState:
     history: tuple[Mapping[str, Any], ...] = ()
     strikes: Mapping[str, int] = field(default_factory=dict)
     withdrawn: tuple[str, ...] = ()
+    central: CentralState | None = None
 
     def __post_init__(self) -> None:
         for array in (self.weights, *self.strategy.values()):

@@ -143,6 +143,8 @@ def withdraw(folder: RunFolder, plan: Withdrawal) -> RunFolder:
             code="exists",
         ) from err
     shutil.copy2(folder.study, target.study)
+    if folder.charges.is_file():  # what the old run has released stays spent
+        shutil.copy2(folder.charges, target.charges)
     identity = replace(
         load_identity(folder, plan.keep_round),
         run_token=secrets.token_hex(16),

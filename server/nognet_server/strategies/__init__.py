@@ -7,8 +7,8 @@ and comes out with it. A new strategy is a model in `nognet.config.strategies`, 
 line in `registry.RULES`.
 """
 
-from nognet_server.strategies.aggregation import aggregate, examples_of
+from nognet_server.strategies.aggregation import aggregate, shares_of
 from nognet_server.strategies.registry import RULES
 from nognet_server.strategies.sending import reply_form, train_messages
 
-__all__ = ["RULES", "aggregate", "examples_of", "reply_form", "train_messages"]
+__all__ = ["RULES", "aggregate", "reply_form", "shares_of", "train_messages"]

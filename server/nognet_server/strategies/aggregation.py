@@ -19,11 +19,26 @@ _log = logging.getLogger("nognet.server.strategies")
 
 
 def examples_of(study: StudyConfig, reply: TrainReply) -> int:
-    """Say how much a reply counts: by pairs, by patients, or each site alike."""
+    """Say how much a reply counts: by pairs, by patients, or each site alike.
+
+    Central privacy lets no site count by more than its `max_weight`.
+    """
     by = study.strategy.counts_by
     if by == "equal":
         return 1
-    return reply.n_pairs if by == "pairs" else reply.n_patients
+    count = reply.n_pairs if by == "pairs" else reply.n_patients
+    return count if study.central_privacy is None else min(count, study.central_privacy.max_weight)
+
+
+def shares_of(study: StudyConfig, replies: Sequence[TrainReply]) -> dict[str, float]:
+    """Say what part of a weighted mean each site is.
+
+    Under central privacy of the fixed weight that the sum is divided by; else of what the replies
+    count together.
+    """
+    counts = {reply.site: examples_of(study, reply) for reply in replies}
+    total = _fixed_weight(study) or sum(counts.values())
+    return {site: count / total for site, count in counts.items()}
 
 
 def aggregate(
@@ -61,6 +76,11 @@ def aggregate(
     _check_usable(study, {"weights": new, **keeps}, weights.shape, round_number)
     _tell(study, combined, round_number)
     return new, keeps
+
+
+def _fixed_weight(study: StudyConfig) -> int | None:
+    privacy, sites = study.central_privacy, study.federation.expected_sites
+    return None if privacy is None or sites is None else sites * privacy.max_weight
 
 
 def _check_enough(study: StudyConfig, replies: Sequence[TrainReply], round_number: int) -> None:
