@@ -116,6 +116,8 @@ class ConsentError(NognetError):
 
     exit_code = 14
     default_code = "consent"
+    outside_hours: ClassVar[str] = "consent-hours"
+    """The one code that passes by itself: the coordinator may ask again later."""
 
 
 INTERRUPTED_EXIT_CODE = 130

@@ -17,14 +17,13 @@ from zoneinfo import ZoneInfo
 import nognet
 from nognet.config import ConsentConfig
 from nognet.config.consent import LOSS
+from nognet.errors import ConsentError
 from nognet.privacy.accounting import PrivacyHistory
 from nognet.wire.contract import PROTOCOL_VERSION
 from nognet.wire.records import EvaluateTask
 from nognet_client.request import Request
 from nognet_client.served import Book, Kind, Served
 
-HOURS_CODE = "consent-hours"
-"""The one objection that passes by itself: the coordinator may ask again later."""
 _RELEASE = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 
 
@@ -161,7 +160,7 @@ def about_hours(request: Request, now: datetime) -> Iterator[Objection]:
     is_open = begin <= clock < end if begin < end else clock >= begin or clock < end
     if not is_open:
         asked = f"training at {clock:%H:%M} {local.tzname()}"
-        yield Objection(HOURS_CODE, asked, str(request.consent.hours), "hours")
+        yield Objection(ConsentError.outside_hours, asked, str(request.consent.hours), "hours")
 
 
 def about_evaluation(task: EvaluateTask) -> Iterator[Objection]:

@@ -90,9 +90,9 @@ class TrainFigures(_Part):
 
 
 class SiteRound(_Part):
-    """One site in one round; `reason` is a public code where it was left out."""
+    """One site in one round; `reason` is a public code where it was left out or declined."""
 
-    status: Literal["ok", "left-out"]
+    status: Literal["ok", "left-out", "declined"]
     reason: str | None = None
     weight: float | None = None
     train: TrainFigures | None = None

@@ -195,7 +195,7 @@ def _cost(part: SiteRound) -> dict[str, str]:
     train = part.train
     delta = train.delta if train else None
     return {
-        "status": "ok" if part.status == "ok" else f"left out ({part.reason or 'no reason given'})",
+        "status": _status(part),
         "loss": number(train.loss if train else None, 4),
         "train": seconds_text(train.seconds if train else None),
         "evaluate": seconds_text(part.evaluate_seconds),
@@ -204,6 +204,13 @@ def _cost(part: SiteRound) -> dict[str, str]:
         "epsilon": number(train.epsilon if train else None, 2),
         "delta": DASH if delta is None else f"{delta:g}",
     }
+
+
+def _status(part: SiteRound) -> str:
+    if part.status == "ok":
+        return "ok"
+    words = "declined" if part.status == "declined" else "left out"
+    return f"{words} ({part.reason or 'no reason given'})"
 
 
 def _percent(share: float | None) -> str:

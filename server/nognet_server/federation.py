@@ -22,6 +22,7 @@ from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.central_dp.rounds import may_go_on, noised, spent_text
 from nognet_server.checkpoints import load_weights, save_checkpoint
 from nognet_server.cross_site import let_models_visit
+from nognet_server.hours import HoursAwaited
 from nognet_server.joining import Member, Wanted, admit, present, wait_for_sites
 from nognet_server.metrics_document import Final, RunValues, metrics_document
 from nognet_server.opening import Run, open_run, state_seconds
@@ -63,6 +64,7 @@ class _Session:
         self.run = run
         self.values = values
         self._late: Late = {}
+        self._hours = HoursAwaited(run.study)
         self._earlier_rounds = values.state.round_number
         self._earlier_seconds = state_seconds(values.state)
 
@@ -132,6 +134,8 @@ class _Session:
         absent = [site for site in self.values.roster.asked if site not in here]
         trained = ask_to_train(run, state, here, self._late, absent)
         self._late = trained.late
+        if self._hours.are_awaited(trained, round_number=number):
+            return
         check_enough(
             run.study,
             trained.training,

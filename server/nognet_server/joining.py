@@ -16,10 +16,11 @@ from nognet.wire.contract import check_same
 from nognet.wire.fields import Counts
 from nognet.wire.records import JoinReply, JoinTask
 from nognet_server.grid import exchange, online_nodes
-from nognet_server.messages import Delivery, Envelope, Patience
+from nognet_server.messages import Delivery, Envelope, Patience, declined_code
 
 _log = logging.getLogger("nognet.server.joining")
 _RETRY_REFUSED_S = 30.0
+_RETRY_DECLINED_S = 600.0  # a changed site.yaml may accept; asking more often only fills its log
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A site that does not take part, and why."""
+    """A site that does not take part, and why; or that declined to, which is its right."""
 
     label: str
     reason: str
     activated_at: str
     at: float
+    declined: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask again."""
+        pause_s = _RETRY_DECLINED_S if self.declined else _RETRY_REFUSED_S
+        return time.monotonic() - self.at >= pause_s
 
 
 @dataclass(frozen=True)
@@ -142,12 +150,15 @@ def _is_to_ask(roster: Roster, node: NodeInfo, *, retry: bool) -> bool:
     refusal = roster.refused.get(node_id)
     if refusal is None or refusal.activated_at != activated_at:
         return True
-    return retry and time.monotonic() - refusal.at >= _RETRY_REFUSED_S
+    return retry and refusal.is_due
 
 
 def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) -> Roster:
     """Admit or refuse one node by what it answered."""
     label = node.name or f"node {node.node_id}"
+    if code := declined_code(delivery.reason):
+        reason = f"declined the study ({code}); its own log says what it accepts"
+        return _refuse(roster, node, label, reason, declined=True)
     try:
         reply = _checked(delivery, node, task)
         label = reply.site
@@ -199,9 +210,11 @@ def _check_may_take_part(roster: Roster, name: str, node_id: int) -> None:
         )
 
 
-def _refuse(roster: Roster, node: NodeInfo, label: str, reason: str) -> Roster:
+def _refuse(
+    roster: Roster, node: NodeInfo, label: str, reason: str, *, declined: bool = False
+) -> Roster:
     _log.warning("%s is not used: %s", label, reason)
-    refusal = Refusal(label, reason, node.last_activated_at, time.monotonic())
+    refusal = Refusal(label, reason, node.last_activated_at, time.monotonic(), declined)
     members = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
     return replace(roster, members=members, refused={**roster.refused, int(node.node_id): refusal})
 

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
 
+from nognet.errors import ConsentError
+
 STILL_AT_WORK = ("timeout", "straggler")
 """Reasons of sites that may still answer."""
+
+OUTSIDE_HOURS = f"{ConsentError.__name__}:{ConsentError.outside_hours}"
+"""Reason of a site that declines to train now and may accept later."""
+_DECLINED = re.compile(rf"{ConsentError.__name__}:([a-z0-9-]+)")
+
+
+def declined_code(reason: str | None) -> str | None:
+    """Give the code with which a site declined, as is its right; None where it did not.
+
+    >>> declined_code("ConsentError:consent-max-rounds")
+    'consent-max-rounds'
+    >>> declined_code("TrainingError:no-pairs") is None
+    True
+    """
+    found = _DECLINED.fullmatch(reason or "")
+    return found.group(1) if found else None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from nognet.metrics.statistics import SiteStatistics, merge_all
 from nognet.types import Split
 from nognet.wire.flat import FlatWeights
 from nognet.wire.records import PLAIN_REPLY, EvaluateReply, ReplyForm, TrainReply
-from nognet_server.messages import Delivery
+from nognet_server.messages import Delivery, declined_code
 
 _log = logging.getLogger("nognet.server.replies")
 LATE = "late"
@@ -230,6 +230,10 @@ def _check_evaluated(reply: EvaluateReply, split: Split, model_of: str | None) -
 def _left_out(delivery: Delivery, err: WireError, round_number: int, what: str) -> str:
     """Log why a site is left out and give the reason for `metrics.json`."""
     reason = delivery.reason or err.public_code
+    if code := declined_code(reason):
+        words = "round %d: %s declines %s (%s); its own log says what it accepts"
+        _log.warning(words, round_number, delivery.site, what, code)
+        return reason
     detail = reason if delivery.reason else f"{reason}: {err}"
     _log.warning("round %d: %s is left out of %s: %s", round_number, delivery.site, what, detail)
     return reason

@@ -22,7 +22,7 @@ from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.metrics.definitions import is_better
 from nognet.wire.records import TrainReply
-from nognet_server.messages import Delivery
+from nognet_server.messages import Delivery, declined_code
 from nognet_server.replies import Evaluation, Training
 from nognet_server.state import Best, ServerState
 from nognet_server.strategies import aggregate, shares_of
@@ -73,7 +73,7 @@ def check_enough(
         FederationError: they are too few.
     """
     limits, usable = study.federation, len(training.replies)
-    needed = max(limits.minimum_sites, math.ceil(limits.quorum * asked - 1e-9))
+    needed = replies_needed(study, asked)
     if usable >= needed:
         return
     raise FederationError(
@@ -83,6 +83,12 @@ def check_enough(
         f"kept; mend the sites and resume with --resume {folder}",
         code="too-few-replies",
     )
+
+
+def replies_needed(study: StudyConfig, asked: int) -> int:
+    """Count the usable replies that a round wants of so many sites asked."""
+    limits = study.federation
+    return max(limits.minimum_sites, math.ceil(limits.quorum * asked - 1e-9))
 
 
 def reasons_text(left_out: Mapping[str, str]) -> str:
@@ -208,7 +214,7 @@ def _site_entries(
         reply = replies.get(site)
         statistics = evaluation.statistics.get(site)
         entries[site] = {
-            "status": "ok" if reply else "left-out",
+            "status": _status(reply, training.left_out.get(site)),
             "reason": training.left_out.get(site) or evaluation.left_out.get(site),
             "weight": shares[site] if reply else 0.0,
             "train": (
@@ -220,6 +226,13 @@ def _site_entries(
             "evaluate_seconds": _rounded(evaluation.seconds.get(site)),
         }
     return entries
+
+
+def _status(reply: TrainReply | None, reason: str | None) -> str:
+    """Tell a site that declined, as is its right, from one that failed."""
+    if reply:
+        return "ok"
+    return "declined" if declined_code(reason) else "left-out"
 
 
 def _train_entry(reply: TrainReply, traffic: Delivery | None, norm: float | None) -> dict[str, Any]:

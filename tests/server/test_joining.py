@@ -99,6 +99,23 @@ def test_a_site_that_fails_to_answer_is_refused_with_its_code() -> None:
     assert "SiteDataError:no-studies" in roster.refused[3].reason
 
 
+def test_a_site_that_declines_is_shown_so_and_not_asked_again_soon() -> None:
+    def declines(_: Message) -> RecordDict | Error:
+        return Error(2, "ConsentError:consent-max-rounds")
+
+    node = FakeNode("site_a", declines)
+    grid = FakeGrid({3: node, 7: site("site_b")})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=True)
+    assert list(roster.members) == ["site_b"]
+    assert roster.refusals_text() == (
+        "site_a: declined the study (consent-max-rounds); its own log says what it accepts"
+    )
+    for seconds, asked in ((60.0, 1), (600.0, 2)):
+        earlier = {3: replace(roster.refused[3], at=roster.refused[3].at - seconds)}
+        admit(grid, TASK, replace(roster, refused=earlier), QUICK, retry=True)
+        assert len(node.received) == asked
+
+
 def test_a_member_is_asked_again_only_after_a_restart() -> None:
     node = site("site_a")
     node.restarts_at = 50
