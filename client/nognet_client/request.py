@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nognet.config import ConsentConfig, PrivacyConfig, SiteConfig, StudyConfig
+from nognet.config import ConsentConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.privacy.accounting import NoisedSteps
-from nognet.privacy.policy import stricter
+from nognet.privacy.policy import PrivacySettings, noise_for_run, stricter
 from nognet.privacy.sampling import sample_rate
 
 _NO_LIMITS = ConsentConfig()
@@ -44,7 +44,7 @@ class Request:
         return study_digest(self.study)
 
     @property
-    def privacy(self) -> PrivacyConfig | None:
+    def privacy(self) -> PrivacySettings | None:
         """The privacy that holds: the stricter of study's and site's."""
         return stricter(self.study.privacy, self.config.privacy)
 
@@ -52,9 +52,7 @@ class Request:
     def words(self) -> str:
         """Say in a line what the run is about, as the site's log has it."""
         study, privacy = self.study, self.privacy
-        noise = (
-            "no privacy" if privacy is None else f"noise_multiplier {privacy.noise_multiplier:g}"
-        )
+        noise = "no privacy" if privacy is None else privacy.noise_words
         return (
             f"run {self.run_token[:8]} of study '{study.name}' (sha256 {self.digest}): "
             f"{study.rounds} rounds of {study.training.steps_per_round} steps, {noise}"
@@ -68,7 +66,8 @@ class Request:
         training = self.study.training
         rate = sample_rate(training.batch_size, patients)
         steps = rounds * training.steps_per_round
-        return NoisedSteps(self.privacy.noise_multiplier, rate, steps)
+        whole = self.study.rounds * training.steps_per_round
+        return NoisedSteps(noise_for_run(self.privacy, rate=rate, steps=whole), rate, steps)
 
 
 def study_digest(study: StudyConfig) -> str:

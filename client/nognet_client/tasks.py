@@ -15,6 +15,7 @@ from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.config.consent import LOSS
 from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
+from nognet.fit.budget import admit_study
 from nognet.fit.evaluate import evaluate_split
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
@@ -61,6 +62,7 @@ class TrainFunction(Protocol):
         round_number: int,
         progress: Progress | None = None,
         correction: Weights | None = None,
+        run_token: str = ...,
     ) -> RoundOutcome: ...
 
 
@@ -106,6 +108,7 @@ def join(task: JoinTask, site: Site) -> JoinReply:
     Raises:
         ConfigError: the study can't be read by this release.
         ConsentError: it is outside what the site accepts.
+        PrivacyError, PrivacyBudgetError: the whole run may not be spent on the site's patients.
     """
     study = parse_study_json(task.study_json)
     asked = contract_hash(task.contract)
@@ -119,9 +122,25 @@ def join(task: JoinTask, site: Site) -> JoinReply:
         differences = describe_differences(task.contract, mine)
         _log.error("%s can't take part in study '%s': %s", name, study.name, differences)
     else:
+        _admit(study, site, task.run_token)
         _log.info("%s joins study '%s'", name, study.name)
     counts, shares = site.prepared.counts(), site.config.share_models
     return JoinReply(name, software_versions(), mine, counts, shares)
+
+
+def _admit(study: StudyConfig, site: Site, run_token: str) -> None:
+    """Refuse a run that the site's privacy budget doesn't bear, before it starts."""
+    if site.prepared.records("train"):  # without any, the coordinator refuses it
+        cost = admit_study(study, site.config, site.prepared, run_token)
+        if cost is not None:
+            _log.info(
+                "%s: privacy of study '%s': epsilon %.3f now, %.3f after its rounds (delta %g)",
+                site.config.name,
+                study.name,
+                cost.epsilon_before,
+                cost.epsilon_after,
+                cost.delta,
+            )
 
 
 def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
@@ -152,6 +171,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         round_number=task.round_number,
         progress=_progress(name, task.round_number, study.rounds),
         correction=own.correction(task.correction),
+        run_token=task.run_token,
     )
     own.keep(outcome.weights, personal, task.round_number)
     reply = TrainReply(

@@ -1,6 +1,6 @@
 """Configuration: `study.yaml` and `site.yaml` into frozen, checked models."""
 
-from nognet.config.base import PrivacyConfig, RoiConfig
+from nognet.config.base import RoiConfig
 from nognet.config.central_privacy import (
     AdaptiveClipping,
     BoundedWeights,
@@ -17,6 +17,7 @@ from nognet.config.learning import (
 )
 from nognet.config.load import load_site, load_study, parse_study_json
 from nognet.config.personalisation import PersonalisationConfig
+from nognet.config.privacy import Admission, PairsOfPatient, PrivacyConfig
 from nognet.config.site import (
     PreparationConfig,
     RegistrationConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "STRATEGY_NAMES",
     "AcceptedStudy",
     "AdaptiveClipping",
+    "Admission",
     "BoundedWeights",
     "BulyanConfig",
     "CentralPrivacyConfig",
@@ -66,6 +68,7 @@ __all__ = [
     "MetricName",
     "MultiKrumConfig",
     "NetworkConfig",
+    "PairsOfPatient",
     "PersonalisationConfig",
     "PreparationConfig",
     "PrivacyConfig",

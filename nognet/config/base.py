@@ -56,19 +56,6 @@ class RoiConfig(ConfigModel):
         return self
 
 
-class PrivacyConfig(ConfigModel):
-    """Patient-level DP-SGD (Abadi et al. 2016) during local training."""
-
-    noise_multiplier: float = Field(gt=0, le=1000)
-    """Standard deviation of the Gaussian noise as a multiple of the clip norm."""
-    clip_norm: float = Field(default=1.0, gt=0)
-    """L2 norm to which each patient's gradient is clipped."""
-    delta: float = Field(gt=0, lt=0.5)
-    """Failure probability; must be below 1 / (2 n patients)."""
-    max_epsilon: float | None = Field(default=None, gt=0)
-    """Rounds that would spend more than this are refused before they train."""
-
-
 def resolve_path(base: Path, path: Path) -> Path:
     """Make a path of a YAML file absolute: relative ones start at the file's folder.
 

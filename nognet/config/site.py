@@ -11,11 +11,11 @@ from nognet.config.base import (
     Address,
     ConfigModel,
     Name,
-    PrivacyConfig,
     RoiConfig,
     resolve_paths,
 )
 from nognet.config.consent import ConsentConfig
+from nognet.config.privacy import PrivacyConfig
 
 
 class ServerLinkConfig(ConfigModel):

@@ -11,7 +11,6 @@ from nognet.config.base import (
     Address,
     ConfigModel,
     Name,
-    PrivacyConfig,
     RoiConfig,
     resolve_paths,
 )
@@ -25,6 +24,7 @@ from nognet.config.learning import (
     UncertaintyConfig,
 )
 from nognet.config.personalisation import PersonalisationConfig
+from nognet.config.privacy import PrivacyConfig
 from nognet.config.strategies import FedAvgConfig, StrategyConfig
 
 

@@ -6,6 +6,7 @@ federation of one site gives the same weights bit for bit.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from nognet.config import FedAvgConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import ConfigError
+from nognet.fit.budget import admit_study
 from nognet.fit.evaluate import evaluate_split
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
@@ -82,10 +84,12 @@ def train_alone(
         ConfigError: the pairs were cut with another ROI than the study's, or the device can't do
             its precision.
         TrainingError: there are no training pairs, or a loss is not finite.
-        PrivacyError, PrivacyBudgetError: a round may not be spent.
+        PrivacyError, PrivacyBudgetError: the rounds, or one of them, may not be spent.
     """
     check_same_roi(study, prepared)
     plain = study.model_copy(update={"strategy": FedAvgConfig()})
+    admit_study(plain, site, prepared)
+    run_token = secrets.token_hex(16)
     weights = initial_weights(study.network, study.seed)
     last: LocalRound | None = None
     for number in range(1, study.rounds + 1):
@@ -96,6 +100,7 @@ def train_alone(
             weights,
             round_number=number,
             progress=None if progress is None else _in_round(progress, number),
+            run_token=run_token,
         )
         weights = outcome.weights
         started = time.perf_counter()

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nognet.config import PrivacyConfig, SiteConfig, StudyConfig
+from nognet.config import SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import TrainingError
+from nognet.fit.budget import ALONE, PrivatePlan, ledger_of, private_plan, purpose_of
 from nognet.fit.checks import check_pairs, check_private
 from nognet.fit.control import ControlVariate
 from nognet.fit.device import cpu_threads, reproducible, resolve_device
@@ -27,6 +28,7 @@ from nognet.fit.steps import TrainingSteps
 from nognet.fit.tensors import augment, stack_pairs
 from nognet.fit.weights import Weights, network_with, weights_of
 from nognet.network import Batch, MTNoGNet
+from nognet.privacy.ledger_entries import Purpose
 from nognet.privacy.policy import stricter
 from nognet.randomness import torch_generator
 from nognet.types import RoiPair
@@ -47,6 +49,7 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
     progress: Progress | None = None,
     correction: Weights | None = None,
     towards: Weights | None = None,
+    run_token: str = ALONE,
 ) -> RoundOutcome:
     """Train the network for one round on a site's training pairs.
 
@@ -64,6 +67,7 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
         correction: SCAFFOLD's ``c - c_i``, added to each gradient; None for none.
         towards: Weights that Ditto's personal model is pulled to, which is what `weights` are then
             (`nognet.fit.personal`); None for none.
+        run_token: Name of the run, under which the site's ledger keeps what privacy costs.
 
     Raises:
         TrainingError: the site has no training pairs, a pair can't be learnt from (it is named), or
@@ -80,10 +84,10 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
             "why pairs were refused",
             code="no-pairs",
         )
-    privacy = stricter(study.privacy, site.privacy)
     device = resolve_device(site.device)
-    if privacy is not None:
+    if stricter(study.privacy, site.privacy) is not None:
         check_private(study)
+    plan = private_plan(study, site, prepared)
     with cpu_threads(site.threads), reproducible():
         network = network_with(study.network, weights, device)
         pull = pull_of_round(study, network, towards)
@@ -93,10 +97,10 @@ def train_round(  # noqa: PLR0913  what a round depends on, each once
         spent: PrivateRound | None = None
         mean_loss: float | None = None
         start_loss = loop.start_loss(pairs)
-        if privacy is None:
+        if plan is None:
             mean_loss = loop.train(pairs)
         else:
-            spent = loop.train_with(privacy, pairs)
+            spent = loop.train_with(plan, purpose_of(study, run_token, round_number), pairs)
     return RoundOutcome(
         weights=loop.weights(),
         n_pairs=len(pairs),
@@ -163,15 +167,17 @@ class _Round:
                 self._report(step, value)
         return math.fsum(losses) / len(losses)
 
-    def train_with(self, privacy: PrivacyConfig, pairs: Sequence[RoiPair]) -> PrivateRound:
+    def train_with(
+        self, plan: PrivatePlan, purpose: Purpose, pairs: Sequence[RoiPair]
+    ) -> PrivateRound:
         """Take the round's steps under DP-SGD."""
         from nognet.fit.private import train_privately  # late: Opacus takes 2 s to import
 
         check_pairs(pairs, self.study.roi, mask_required=_mask_required(self.study))
         everything = stack_pairs(pairs)
 
-        def loss_of(index: int) -> Tensor:
-            return self.steps.losses(self._prepared(everything.select([index])))[0]
+        def loss_of(indices: Sequence[int]) -> Tensor:
+            return self.steps.losses(self._prepared(everything.select(list(indices)))).mean()
 
         def update(step: int) -> None:
             with self._told_where(step):
@@ -179,9 +185,9 @@ class _Round:
             self._report(step, math.nan)
 
         return train_privately(
-            privacy,
-            self.site,
-            self.study.training,
+            plan,
+            ledger_of(self.site),
+            purpose,
             [pair.patient_id for pair in pairs],
             (self.network, self.steps.optimizer),
             loss_of=loss_of,

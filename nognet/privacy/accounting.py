@@ -13,12 +13,10 @@ which sets the rate, counts as public.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import warnings
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,10 +26,8 @@ PRV_ERROR = 0.01
 """Numerical error of epsilon that PRV is asked for, and which its upper bound includes."""
 PRV_LIMIT = 100.0
 """Above this epsilon (no privacy to speak of) PRV's exponentials overflow; RDP is used."""
-_RDP_ORDERS = (
-    *(1 + tenth / 10 for tenth in range(1, 100)),
-    *(float(order) for order in (*range(12, 64), 64, 80, 96, 128, 192, 256, 384, 512)),
-)
+_WHOLE_ORDERS = (*map(float, range(2, 65)), 80.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0)
+_RDP_ORDERS = tuple(sorted({*(1 + tenth / 10 for tenth in range(1, 100)), *_WHOLE_ORDERS}))
 
 
 @dataclass(frozen=True, order=True)
@@ -76,6 +72,15 @@ class PrivacyHistory:
         """How many steps were taken in all."""
         return sum(entry.steps for entry in self.entries)
 
+    @property
+    def grouped(self) -> tuple[NoisedSteps, ...]:
+        """Sum the steps of alike entries, sorted: composition doesn't depend on the order."""
+        steps: dict[tuple[float, float], int] = {}
+        for entry in self.entries:
+            key = (entry.noise_multiplier, entry.sample_rate)
+            steps[key] = steps.get(key, 0) + entry.steps
+        return tuple(sorted(NoisedSteps(noise, rate, n) for (noise, rate), n in steps.items()))
+
     def then(self, taken: NoisedSteps) -> PrivacyHistory:
         """Append steps; alike ones one after the other become one entry.
 
@@ -99,26 +104,6 @@ class PrivacyHistory:
             PrivacyError: delta is not in (0, 1), or no finite bound can be given.
         """
         return account(self, delta).epsilon
-
-    def to_json(self) -> str:
-        """Serialise; `from_json` gives an equal history."""
-        return json.dumps([asdict(entry) for entry in self.entries], allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> PrivacyHistory:
-        """Read what `to_json` wrote.
-
-        Raises:
-            PrivacyError: the text is no such history. It is never read as "nothing spent".
-        """
-        try:
-            return cls(tuple(_entry(row) for row in _rows(text)))
-        except (ValueError, TypeError) as err:
-            raise PrivacyError(
-                "the record of noised steps is damaged; restore it from a backup: without it "
-                "nobody knows what was spent",
-                code="bad-history",
-            ) from err
 
 
 @dataclass(frozen=True)
@@ -144,11 +129,20 @@ def account(history: PrivacyHistory, delta: float) -> Accounts:
     Raises:
         PrivacyError: delta is not in (0, 1), or no finite bound can be given.
     """
-    if not 0 < delta < 1:
-        raise PrivacyError(f"delta is {delta}, expected a number in (0, 1)", code="bad-delta")
+    _check_delta(delta)
     if not history.entries:
         return Accounts(epsilon=0.0, prv=0.0, rdp=0.0, delta=delta)
-    return _account(_grouped(history.entries), delta)
+    return _account(history.grouped, delta)
+
+
+def quick_bound(history: PrivacyHistory, delta: float) -> float:
+    """Bound epsilon by RDP at whole orders alone: looser than what is charged, and at once.
+
+    Raises:
+        PrivacyError: delta is not in (0, 1).
+    """
+    _check_delta(delta)
+    return _epsilon_rdp(history.grouped, delta, _WHOLE_ORDERS) if history.entries else 0.0
 
 
 @functools.lru_cache(maxsize=256)
@@ -162,7 +156,9 @@ def _account(entries: tuple[NoisedSteps, ...], delta: float) -> Accounts:
     return Accounts(epsilon=rdp if prv is None else prv, prv=prv, rdp=rdp, delta=delta)
 
 
-def _epsilon_rdp(entries: Iterable[NoisedSteps], delta: float) -> float:
+def _epsilon_rdp(
+    entries: Iterable[NoisedSteps], delta: float, orders: Sequence[float] = _RDP_ORDERS
+) -> float:
     from opacus.accountants import RDPAccountant
 
     accountant = RDPAccountant()
@@ -170,7 +166,7 @@ def _epsilon_rdp(entries: Iterable[NoisedSteps], delta: float) -> float:
     with warnings.catch_warnings():
         # A bound at the first or last order is still a bound, only a looser one.
         warnings.filterwarnings("ignore", message="Optimal order is")
-        epsilon = accountant.get_epsilon(delta, alphas=list(_RDP_ORDERS))
+        epsilon = accountant.get_epsilon(delta, alphas=list(orders))
     return max(0.0, float(epsilon))
 
 
@@ -189,27 +185,10 @@ def _epsilon_prv(entries: Iterable[NoisedSteps], delta: float) -> float | None:
     return max(0.0, epsilon) if math.isfinite(epsilon) else None
 
 
-def _grouped(entries: Iterable[NoisedSteps]) -> tuple[NoisedSteps, ...]:
-    """Sum the steps of alike entries: composition doesn't depend on the order."""
-    steps: dict[tuple[float, float], int] = {}
-    for entry in entries:
-        key = (entry.noise_multiplier, entry.sample_rate)
-        steps[key] = steps.get(key, 0) + entry.steps
-    return tuple(sorted(NoisedSteps(noise, rate, n) for (noise, rate), n in steps.items()))
+def _check_delta(delta: float) -> None:
+    if not 0 < delta < 1:
+        raise PrivacyError(f"delta is {delta}, expected a number in (0, 1)", code="bad-delta")
 
 
 def _is_alike(one: NoisedSteps, other: NoisedSteps) -> bool:
     return (one.noise_multiplier, one.sample_rate) == (other.noise_multiplier, other.sample_rate)
-
-
-def _rows(text: str) -> list[Any]:
-    rows = json.loads(text)
-    if not isinstance(rows, list):
-        raise TypeError(f"found {type(rows).__name__}, expected a list")
-    return rows
-
-
-def _entry(row: Any) -> NoisedSteps:  # noqa: ANN401  any JSON value at all
-    if not isinstance(row, dict):
-        raise TypeError(f"found {type(row).__name__}, expected an object")
-    return NoisedSteps(**row)

@@ -1,8 +1,9 @@
 """Poisson sampling over patients: who takes part in a step, and with which pair.
 
 Each patient takes part in a step with probability q, independently of all others and of all other
-steps; that is what the accountant charges for. One pair of a drawn patient is chosen uniformly, so
-a patient with twenty pairs weighs as much as one with one, and costs as much privacy.
+steps; that is what the accountant charges for. One pair of a drawn patient is chosen uniformly, or
+all of them are given together, for their losses to be averaged before the gradient is clipped: so a
+patient with twenty pairs weighs as much as one with one, and costs as much privacy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from nognet.config import PairsOfPatient
 from nognet.errors import PrivacyError
 from nognet.privacy.secret import SecretStream
 
@@ -37,7 +39,7 @@ def sample_rate(batch_size: int, n_patients: int) -> float:
 
 @dataclass(frozen=True)
 class PatientGroups(Generic[PairT]):
-    """The pairs of each patient, in a fixed order; never more than one pair of a patient a step.
+    """The pairs of each patient, in a fixed order.
 
     Raises:
         PrivacyError: a patient has no pair.
@@ -54,13 +56,24 @@ class PatientGroups(Generic[PairT]):
         """How many records the privacy of this data set is about."""
         return len(self.groups)
 
-    def draw(self, rate: float, stream: SecretStream) -> tuple[PairT, ...]:
-        """Draw one Poisson batch: a pair of each patient who takes part; it may be empty."""
+    def draw(
+        self, rate: float, stream: SecretStream, *, pairs: PairsOfPatient = "one"
+    ) -> tuple[tuple[PairT, ...], ...]:
+        """Draw one Poisson batch: the pairs of each patient who takes part; it may be empty.
+
+        Args:
+            rate: Probability that a patient takes part.
+            stream: Where chance comes from; as much is taken from it whatever `pairs` is.
+            pairs: One pair of each patient, or all of them.
+
+        Returns:
+            A tuple a patient: what it holds is one example.
+        """
         takes_part = stream.uniform(self.n_patients) < rate
         position = stream.uniform(self.n_patients)
         return tuple(
-            pairs[int(where * len(pairs))]
-            for pairs, drawn, where in zip(self.groups, takes_part, position, strict=True)
+            group if pairs == "all" else (group[int(where * len(group))],)
+            for group, drawn, where in zip(self.groups, takes_part, position, strict=True)
             if drawn
         )
 

@@ -141,6 +141,7 @@ def stub_work(*, step: float = 0.125) -> Work:
         round_number: int,  # noqa: ARG001  the runner's signature
         progress: object = None,  # noqa: ARG001  the runner's signature
         correction: object = None,  # noqa: ARG001  the runner's signature
+        run_token: str = "",  # noqa: ARG001  the runner's signature
     ) -> RoundOutcome:
         pairs = prepared.records("train")
         return RoundOutcome(

@@ -78,6 +78,8 @@ def test_what_sites_receive_holds_no_path_of_the_coordinator() -> None:
         ({"noise_multiplier": 1.0, "delta": 1e-5, "clip_norm": 0}, "clip_norm"),
         ({"noise_multiplier": 1.0, "delta": 1e-5, "max_epsilon": 0}, "max_epsilon"),
         ({"noise_multiplier": 1.0}, "delta"),
+        ({"target_epsilon": 0.0, "delta": 1e-5}, "target_epsilon"),
+        ({"noise_multiplier": 1.0, "delta": 1e-5, "admit": "never"}, "admit"),
     ],
 )
 def test_privacy_out_of_range_is_refused(values: dict[str, float], place: str) -> None:

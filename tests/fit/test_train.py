@@ -26,11 +26,12 @@ from nognet.errors import (
     TrainingError,
     WireError,
 )
+from nognet.fit.budget import ledger_of
 from nognet.fit.outcome import RoundOutcome
-from nognet.fit.private import read_history
 from nognet.fit.schedule import learning_rate
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, initial_weights
+from nognet.privacy.accounting import PrivacyHistory
 from tests.builders.federation import make_site, make_study, opened
 
 Opened = tuple[SiteConfig, PreparedSite]
@@ -176,7 +177,7 @@ def test_a_strategy_that_wants_more_than_an_update_gets_nothing_of_a_private_sit
     with pytest.raises(ConfigError, match=f"strategy {strategy.name}") as caught:
         _round(asked, (config, site[1]), initial_weights(study.network, study.seed))
     assert caught.value.public_code == "ConfigError:strategy-private"
-    assert read_history(config).steps == 0
+    assert charged_steps(config) == 0
 
 
 def test_a_site_without_training_pairs_is_told_so(
@@ -216,6 +217,10 @@ def test_the_learning_rate_warms_up_in_a_round_and_falls_over_the_rounds() -> No
     assert peaks[-1] == pytest.approx(1e-3)
 
 
+def charged_steps(site: SiteConfig) -> int:
+    return sum(entry.steps.steps for entry in ledger_of(site).entries())
+
+
 def _private(study: StudyConfig, **changes: float) -> StudyConfig:
     values = {"noise_multiplier": 1.0, "clip_norm": 1.0, "delta": 1e-2, **changes}
     return study.model_copy(update={"privacy": PrivacyConfig(**values)})
@@ -228,12 +233,13 @@ def test_a_private_round_spends_epsilon_and_keeps_its_loss_to_itself(
     weights = initial_weights(study.network, study.seed)
     first = _round(private, site, weights)
     second = _round(private, site, first.weights, 2)
+    assert [e.state for e in ledger_of(site[0]).entries()] == ["taken", "taken"]
     assert first.mean_loss is None
     assert first.epsilon is not None
     assert second.epsilon is not None
     assert 0 < first.epsilon < second.epsilon
     assert first.delta == 1e-2
-    assert read_history(site[0]).steps == 2 * study.training.steps_per_round
+    assert charged_steps(site[0]) == 2 * study.training.steps_per_round
 
 
 def test_the_site_can_ask_for_privacy_that_the_study_does_not(
@@ -243,7 +249,8 @@ def test_the_site_can_ask_for_privacy_that_the_study_does_not(
     config = site[0].model_copy(update={"privacy": own})
     weights = initial_weights(study.network, study.seed)
     outcome = _round(study, (config, site[1]), weights)
-    assert outcome.epsilon == pytest.approx(read_history(config).epsilon(1e-2))
+    [entry] = ledger_of(config).entries()
+    assert outcome.epsilon == entry.epsilon_after == PrivacyHistory((entry.steps,)).epsilon(1e-2)
 
 
 def test_what_is_spent_is_recorded_before_the_first_step(
@@ -259,7 +266,7 @@ def test_what_is_spent_is_recorded_before_the_first_step(
     private = _private(study)
     with pytest.raises(PowerCut):
         _round(private, site, initial_weights(study.network, study.seed))
-    assert read_history(site[0]).steps == study.training.steps_per_round
+    assert charged_steps(site[0]) == study.training.steps_per_round
 
 
 def test_a_round_over_the_budget_is_refused_and_costs_nothing(
@@ -268,7 +275,7 @@ def test_a_round_over_the_budget_is_refused_and_costs_nothing(
     private = _private(study, max_epsilon=1e-3)
     with pytest.raises(PrivacyBudgetError, match="refused before it trains"):
         _round(private, site, initial_weights(study.network, study.seed))
-    assert read_history(site[0]).steps == 0
+    assert charged_steps(site[0]) == 0
 
 
 def test_a_delta_too_large_for_so_few_patients_is_refused(study: StudyConfig, site: Opened) -> None:
@@ -329,7 +336,7 @@ def test_what_privacy_cannot_do_is_refused_and_costs_nothing(
     with pytest.raises(ConfigError) as caught:
         _round(private, site, initial_weights(study.network, study.seed))
     assert caught.value.code == code
-    assert read_history(site[0]).steps == 0
+    assert charged_steps(site[0]) == 0
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -362,7 +369,7 @@ def test_a_pair_without_a_mask_is_refused_unless_the_network_segments(
     asked = _private(study) if private else study
     with pytest.raises(TrainingError, match=f"pair {bare.pair_id}: the mask is empty"):
         _round(asked, site, initial_weights(study.network, study.seed))
-    assert read_history(site[0]).steps == 0
+    assert charged_steps(site[0]) == 0
     network = study.network.model_copy(update={"missing_mask": "predicted"})
     able = asked.model_copy(update={"network": network})
     assert _round(able, site, initial_weights(network, study.seed)).steps == 2

@@ -24,7 +24,7 @@ def test_every_patient_takes_part_at_the_rate_whatever_its_number_of_pairs() -> 
     stream, groups = SecretStream.for_tests(1), _groups(*sizes)
     drawn = np.zeros(len(sizes), dtype=int)
     for _ in range(steps):
-        for patient, _pair in groups.draw(rate, stream):
+        for ((patient, _pair),) in groups.draw(rate, stream):
             drawn[patient] += 1
     for count in drawn:
         assert stats.binomtest(int(count), steps, rate).pvalue > MIN_P
@@ -43,13 +43,13 @@ def test_batch_sizes_follow_the_binomial_law_empty_batches_included() -> None:
 
 def test_pairs_of_a_patient_are_drawn_uniformly() -> None:
     stream, groups = SecretStream.for_tests(3), _groups(5)
-    drawn = [pair for _ in range(5000) for _, pair in groups.draw(1.0, stream)]
+    drawn = [pair for _ in range(5000) for ((_, pair),) in groups.draw(1.0, stream)]
     assert stats.chisquare(np.bincount(drawn, minlength=5)).pvalue > MIN_P
 
 
 def test_patients_are_drawn_independently_of_one_another_and_of_the_step_before() -> None:
     stream, groups = SecretStream.for_tests(4), _groups(1, 1)
-    rows = [{p for p, _ in groups.draw(0.3, stream)} for _ in range(6000)]
+    rows = [{p for ((p, _),) in groups.draw(0.3, stream)} for _ in range(6000)]
     first, second = (np.array([p in row for row in rows], dtype=float) for p in (0, 1))
     assert stats.pearsonr(first, second).pvalue > MIN_P
     assert stats.pearsonr(first[1:], first[:-1]).pvalue > MIN_P
@@ -62,11 +62,20 @@ def test_patients_are_drawn_independently_of_one_another_and_of_the_step_before(
 )
 def test_a_batch_holds_at_most_one_pair_a_patient(sizes: list[int], rate: float, key: int) -> None:
     batch = _groups(*sizes).draw(rate, SecretStream.for_tests(key))
-    patients = [patient for patient, _ in batch]
+    patients = [patient for ((patient, _),) in batch]
     assert len(set(patients)) == len(patients)
-    assert all(pair < sizes[patient] for patient, pair in batch)
+    assert all(pair < sizes[patient] for ((patient, pair),) in batch)
     if rate == 1.0:
         assert patients == list(range(len(sizes)))
+
+
+@given(rate=st.floats(0.01, 1.0), key=st.integers(0, 2**64))
+def test_all_pairs_of_the_same_patients_are_drawn_where_one_would_be(rate: float, key: int) -> None:
+    groups = _groups(1, 3, 2, 5)
+    one = groups.draw(rate, SecretStream.for_tests(key))
+    all_of_them = groups.draw(rate, SecretStream.for_tests(key), pairs="all")
+    patients = [patient for ((patient, _),) in one]
+    assert all_of_them == tuple(groups.groups[patient] for patient in patients)
 
 
 def test_grouping_is_by_patient_and_does_not_depend_on_the_order_of_patients() -> None:

@@ -51,6 +51,11 @@ class Pseudonyms:
         """Give a keyed digest of file digests, so that nobody else can recognise the files."""
         return self._digest("contents", *digests)
 
+    @property
+    def fingerprint(self) -> str:
+        """Tell this key from others without giving anything of it away."""
+        return self._digest("fingerprint")[:16]
+
     def _digest(self, *parts: str) -> str:
         # lengths are part of the text, so that no two lists of parts give the same text
         text = "".join(f"{len(part)}:{part}" for part in parts)
@@ -88,6 +93,15 @@ def load_or_make_key(state: Path) -> Pseudonyms:
         "it pseudonyms and splits change) or delete it to start anew",
         code="pseudonym-key",
     )
+
+
+def key_fingerprint(state: Path) -> str:
+    """Tell the site's key from others; empty where there is none (pairs made without files).
+
+    Raises:
+        SiteDataError: the key is damaged, or may be read by others.
+    """
+    return load_or_make_key(state).fingerprint if (state / KEY_NAME).exists() else ""
 
 
 def write_key(state: Path, key: bytes) -> None:
