@@ -176,7 +176,7 @@ def cost_in_words(plan: CentralPlan, length: int) -> tuple[str, ...]:
     )
     price = (
         f"with {plan.sites} sites the noise of a round is {_times(ratio)} as long as the mean "
-        f"update can be ({length} numbers, clip norm {plan.clip_norm:g})"
+        f"update can be ({length} numbers)"
     )
     if ratio < 1:
         return promise, price

@@ -1,0 +1,66 @@
+"""`nognet privacy plan-central`: what noise at the coordinator costs a study, before it runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from nognet.console import emit, say
+
+
+def plan_central(  # noqa: PLR0913  options of a command line
+    *,
+    sites: Annotated[int, typer.Option(min=1, help="federation.expected_sites.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the study.")],
+    delta: Annotated[float, typer.Option(help="Failure probability, below 1 / (2 sites).")],
+    noise: Annotated[float | None, typer.Option(help="Noise multiplier; gives epsilon.")] = None,
+    target_epsilon: Annotated[
+        float | None, typer.Option(help="Epsilon not to be passed; gives the noise.")
+    ] = None,
+    numbers: Annotated[
+        int | None, typer.Option(min=1, help="Numbers shared; by default the default network's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what epsilon central privacy gives each site, and how much of the model it drowns."""
+    if (noise is None) == (target_epsilon is None):
+        raise typer.BadParameter("give one of --noise and --target-epsilon")
+    if not 0 < delta < 1 / (2 * sites):
+        raise typer.BadParameter(f"--delta must be above 0 and below {1 / (2 * sites):.3g}")
+    from nognet.config import NetworkConfig
+    from nognet.fit.weights import weight_spec
+    from nognet.privacy.central import CentralPlan, cost_in_words, site_noise_for_epsilon
+    from nognet.wire.flat import flat_length
+
+    if target_epsilon is not None:
+        noise = site_noise_for_epsilon(target_epsilon, rounds=rounds, delta=delta)
+    length = numbers or flat_length(weight_spec(NetworkConfig()))
+    plan = CentralPlan(
+        noise_multiplier=noise or 0.0,
+        clip_norm=1.0,  # noise and update scale with it alike: it plays no part here
+        sites=sites,
+        max_weight=1,
+        rounds=rounds,
+        delta=delta,
+    )
+    accounts = plan.accounts(plan.whole_run())
+    if as_json:
+        figures = {
+            "sites": sites,
+            "rounds": rounds,
+            "noise_multiplier": noise,
+            "delta": delta,
+            "epsilon": accounts.epsilon,
+            "epsilon_prv": accounts.prv,
+            "epsilon_rdp": accounts.rdp,
+            "numbers": length,
+            "noise_ratio": plan.noise_ratio(length),
+        }
+        emit(json.dumps(figures, indent=2, allow_nan=False))
+        return
+    for line in cost_in_words(plan, length):
+        emit(line)
+    if accounts.epsilon > 10:
+        say("An epsilon above 10 promises a site hardly anything.")
