@@ -2,7 +2,8 @@
 
 Flower reads a body whole, up to any length, before it looks who signed; its signature covers a time
 and nothing else, so that whoever captured a request could send it again, with another body, for
-five minutes. Here the signature is looked at before the body, by the same rules, and holds once.
+five minutes. Here the signature is looked at before the body, by the same rules, and holds once,
+also where SuperLink was restarted in between.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import base64
 import binascii
 import datetime as dt
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from nognet_server.processes import flower_internals as flower
+from nognet_server.processes.used import UsedOnce
 
 Headers = Iterable[tuple[bytes, bytes]]
 MAX_KEY_BYTES = 1024
@@ -72,22 +74,30 @@ class Signed:
         )
 
 
-@dataclass
 class Admission:
     """Judges signatures, and remembers those that held for as long as they could hold again.
 
     What is remembered is key and time, not the signature's bytes: of an ECDSA signature anybody can
     make a second one that holds as well (Johnson et al. 2001, malleability).
-
-    Attributes:
-        is_registered: Whether a public key (PEM) is a registered site's.
-        now: The clock.
     """
 
-    is_registered: Callable[[bytes], bool]
-    now: Callable[[], dt.datetime] = field(default=lambda: dt.datetime.now(dt.UTC))
-    _held: set[bytes] = field(default_factory=set)
-    _order: deque[tuple[dt.datetime, bytes]] = field(default_factory=deque)
+    def __init__(
+        self,
+        is_registered: Callable[[bytes], bool],
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        used_file: Path | None = None,
+    ) -> None:
+        """Take up what an earlier process remembered.
+
+        Args:
+            is_registered: Whether a public key (PEM) is a registered site's.
+            now: The clock.
+            used_file: Where what was used is kept over restarts; None keeps it in memory alone.
+        """
+        self.is_registered, self.now = is_registered, now
+        # a clock ahead by the tolerance is counted in
+        keep_s = _longest_s() + flower.SYSTEM_TIME_TOLERANCE
+        self.used = UsedOnce(keep_s, lambda: now().timestamp(), used_file)
 
     def examine(self, headers: Headers) -> tuple[Signed | None, Verdict]:
         """Judge what needs no memory; may be called from any thread."""
@@ -101,25 +111,13 @@ class Admission:
 
     def take(self, signed: Signed) -> bool:
         """Use a signature up; False if it was before. Called from one thread only."""
-        self._forget()
-        identity = hashlib.sha256(signed.public_key + signed.timestamp.encode("ascii")).digest()
-        if identity in self._held:
-            return False
-        self._held.add(identity)
-        self._order.append((self.now(), identity))
-        return True
+        named = signed.public_key + signed.timestamp.encode("ascii")
+        return self.used.use(hashlib.sha256(named).digest())
 
     def _is_timely(self, signed: Signed) -> bool:
         age_s = (self.now() - signed.signed_at).total_seconds()
-        return -flower.SYSTEM_TIME_TOLERANCE < age_s < self._longest_s()
+        return -flower.SYSTEM_TIME_TOLERANCE < age_s < _longest_s()
 
-    def _forget(self) -> None:
-        """Drop what is too old to hold again; a clock ahead by the tolerance is counted in."""
-        horizon = self.now() - dt.timedelta(
-            seconds=self._longest_s() + flower.SYSTEM_TIME_TOLERANCE
-        )
-        while self._order and self._order[0][0] < horizon:
-            self._held.discard(self._order.popleft()[1])
 
-    def _longest_s(self) -> float:
-        return float(flower.TIMESTAMP_TOLERANCE + flower.SYSTEM_TIME_TOLERANCE)
+def _longest_s() -> float:
+    return float(flower.TIMESTAMP_TOLERANCE + flower.SYSTEM_TIME_TOLERANCE)

@@ -75,6 +75,7 @@ def _superlink_spec(
         *(() if options.insecure else certificate),
         *(() if signature is None else ("--bundle-signature", str(signature))),
         *("--control-token", str(coordinator.token_file)),
+        *("--used-signatures", str(coordinator.used_signatures)),
         *("--log-format", options.log_format, "--run", folder.path.name),
         "--",
         *("--host", "127.0.0.1", "--port", str(server.control_port)),

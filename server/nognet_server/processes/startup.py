@@ -54,6 +54,11 @@ class Coordinator:
         return self.state / "superlink.db"
 
     @property
+    def used_signatures(self) -> Path:
+        """Which of the sites' requests were answered in the last minutes."""
+        return self.state / "used-signatures"
+
+    @property
     def token_file(self) -> Path:
         """The control token."""
         return self.state / "control.token"

@@ -120,7 +120,7 @@ def main() -> None:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for name in ("--listen", "--control-token", "--log-format", "--run"):
+    for name in ("--listen", "--control-token", "--used-signatures", "--log-format", "--run"):
         parser.add_argument(name, required=True)
     for name in ("--certificate", "--key", "--bundle-signature"):
         parser.add_argument(name)
@@ -149,7 +149,7 @@ def _public(app: Any, options: argparse.Namespace) -> uvicorn.Config:  # noqa: A
 
     host, _, port = options.listen.rpartition(":")
     return uvicorn.Config(
-        PublicListener(app, Admission(is_registered)),
+        PublicListener(app, Admission(is_registered, used_file=Path(options.used_signatures))),
         host=host,
         port=int(port),
         lifespan="off",

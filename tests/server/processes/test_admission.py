@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -65,6 +66,17 @@ def test_a_signature_holds_once() -> None:
     assert [judge.take(signed), judge.take(signed)] == [True, False]
 
 
+def test_a_signature_holds_once_over_a_restart(tmp_path: Path) -> None:
+    headers = raw(signed_headers(SITE, NOON))
+    later = NOON + dt.timedelta(seconds=200)
+    for now, held in ((NOON, True), (NOON, False), (later, False)):
+        judge = Admission(lambda key: key == pem(SITE), lambda now=now: now, tmp_path / "used")
+        signed, verdict = judge.examine(headers)
+        assert verdict is Verdict.ADMITTED
+        assert signed is not None
+        assert judge.take(signed) is held
+
+
 def test_a_second_signature_made_of_the_first_holds_no_more() -> None:
     """Of (r, s) anybody makes (r, n - s), which verifies as well."""
     headers = signed_headers(SITE, NOON)
@@ -92,7 +104,7 @@ def test_memory_of_signatures_is_given_back_once_they_are_too_old() -> None:
         assert signed is not None
         assert judge.take(signed)
         assert not judge.take(signed)
-    assert len(judge._held) == len(judge._order) < 320
+    assert len(judge.used) < 320
 
 
 def test_headers_given_twice_or_left_out_are_refused() -> None:
