@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types test-fast test-federation fault-matrix test-slow test-real bench bench-overhead bench-robustness docs golden clean
+.PHONY: help demo demo-deployed test lint types test-fast test-federation fault-matrix test-slow test-real bench bench-overhead bench-robustness docs golden clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -25,8 +25,11 @@ $(READY_DEV): $(READY)
 	PYTHON=$(PYTHON) deploy/setup_venv.sh $(VENV) dev
 	@touch $@
 
-demo: $(READY) ## three phantom hospitals: DICOM, pairs, federation, report (about 5 minutes)
-	PATH="$(abspath $(RUN)):$$PATH" sh deploy/demo/demo.sh $(DEMO) $(SEED)
+demo: $(READY) ## three phantom hospitals: DICOM, pairs, federation, report (about 5 minutes); CHAOS="drop:hospital_b@3" lets sites fail
+	PATH="$(abspath $(RUN)):$$PATH" sh deploy/demo/demo.sh $(DEMO) $(SEED) "$(CHAOS)"
+
+demo-deployed: $(READY) ## the demo as processes over TLS on this machine; CHAOS as above
+	PATH="$(abspath $(RUN)):$$PATH" sh deploy/demo/deployed.sh $(DEMO) $(SEED) "$(CHAOS)"
 
 test: lint types ## lint, types, then every test but the slow ones, with branch coverage
 	$(RUN)/python -m pytest -m "not slow and not real_data and not gpu" -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered

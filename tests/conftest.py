@@ -26,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="Write what each fault of the fault matrix did, as Markdown (make fault-matrix).",
     )
+    parser.addoption(
+        "--epoch-s",
+        type=float,
+        default=20.0,
+        help="Seconds of training behind a proxy that cuts silent connections (1800 in earnest).",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups

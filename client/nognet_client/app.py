@@ -28,9 +28,8 @@ def build_app(work: Work) -> ClientApp:
 
     def answer_join(content: RecordDict, context: Context) -> RecordDict:
         config = _site_config(context)
-        return join(
-            JoinTask.from_content(content), Site(config, prepared_or_prepare(config))
-        ).to_content()
+        site = Site(config, prepared_or_prepare(config))
+        return join(JoinTask.from_content(content), site, work).to_content()
 
     def answer_train(content: RecordDict, context: Context) -> RecordDict:
         config = _site_config(context)

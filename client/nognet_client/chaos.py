@@ -1,6 +1,7 @@
 """A ClientApp for rehearsals: sites fail as `--chaos` says, on purpose and by round.
 
-Never loaded in a real run: `nognet_client.app:app` knows nothing of it.
+Never loaded in a real run: `nognet_client.app:app` knows nothing of it. Where it is loaded at a
+deployed site, it answers nothing of a study that does not call itself a rehearsal.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from nognet.config import SiteConfig, StudyConfig
+from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.config.chaos import Fault, parse_chaos
 from nognet.data.store import PreparedSite
 from nognet.fit.outcome import RoundOutcome
+from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
 from nognet.wire.records import ROUND_KEY
 from nognet_client.app import build_app, site_name_of
@@ -27,18 +29,29 @@ from nognet_client.tasks import TrainFunction, Work
 _log = logging.getLogger("nognet.chaos")
 Sleep = Callable[[float], None]
 DROPPED = "SiteDropped:chaos"
+NO_REHEARSAL = "ConfigError:no-rehearsal"
 
 
 class ChaoticApp(ClientApp):
     """A ClientApp whose messages, too, can be disturbed: dropped, or sent with a wrong clock."""
 
-    def __init__(self, inner: ClientApp, faults: Sequence[Fault]) -> None:
+    def __init__(
+        self, inner: ClientApp, faults: Sequence[Fault], *, rehearsals_only: bool = False
+    ) -> None:
         super().__init__()
         self.inner, self.faults = inner, tuple(faults)
+        self.rehearsals_only = rehearsals_only
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer; or as if the site were gone, or its clock were wrong."""
         site, number = site_name_of(context), _round_of(message)
+        if self.rehearsals_only and not _is_rehearsal(message):
+            _log.error(
+                "%s was started with --chaos and takes no part in a real study: its study.yaml "
+                "does not say `rehearsal: true`. Start nognet-client without --chaos",
+                site,
+            )
+            return error_reply(message, NO_REHEARSAL)
         striking = [f for f in self.faults if number is not None and f.strikes(site, number)]
         for fault in striking:
             if fault.kind == "drop":
@@ -67,6 +80,23 @@ def chaotic_app(text: str, work: Work | None = None, *, sleep: Sleep = time.slee
     )
 
 
+def deployed_chaotic_app(text: str) -> ClientApp:
+    """Make the ClientApp of a deployed site in a rehearsal; of a real study it answers nothing.
+
+    Args:
+        text: The site's faults, as `parse_chaos` reads them.
+    """
+    faults = parse_chaos(text)
+    train = _disturbed(train_round, faults, time.sleep)
+    inner = build_app(Work(train=train, faults=kinds_text(faults)))
+    return ChaoticApp(inner, faults, rehearsals_only=True)
+
+
+def kinds_text(faults: Sequence[Fault]) -> str:
+    """Name the kinds of faults as a site tells them to its coordinator."""
+    return ".".join(sorted({fault.kind for fault in faults}))
+
+
 def _disturbed(train: TrainFunction, faults: Sequence[Fault], sleep: Sleep) -> TrainFunction:
     def disturbed(
         study: StudyConfig,
@@ -86,7 +116,7 @@ def _disturbed(train: TrainFunction, faults: Sequence[Fault], sleep: Sleep) -> T
         outcome = train(study, site, prepared, weights, round_number=round_number, **named)
         for fault in striking:
             if fault.kind == "slow":
-                sleep((fault.times - 1.0) * (time.perf_counter() - started))
+                sleep((fault.times - 1.0) * (time.perf_counter() - started) + fault.seconds)
             elif fault.kind in {"nan", "poison"}:
                 outcome = replace(outcome, weights=_spoilt(fault, weights, outcome.weights))
         return outcome
@@ -99,6 +129,14 @@ def _spoilt(fault: Fault, start: Weights, end: Weights) -> Weights:
     if fault.kind == "nan":
         return {name: tensor * float("nan") for name, tensor in end.items()}
     return {name: start[name] - fault.times * (end[name] - start[name]) for name in end}
+
+
+def _is_rehearsal(message: Message) -> bool:
+    """Whether a message is of a study that says so; every message carries its study."""
+    for record in message.content.config_records.values():
+        if isinstance(study := record.get("study"), str):
+            return parse_study_json(study).rehearsal
+    return False
 
 
 def _round_of(message: Message) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,13 @@ TrustedOption = Annotated[
 InsecureOption = Annotated[
     bool, typer.Option("--insecure", help="No TLS, for trials; to 127.0.0.1 only.")
 ]
+ChaosOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Faults to inflict on purpose, as 'drop@3, slow x5', or the list for all sites; only "
+        "where site.yaml and study.yaml say `rehearsal: true`."
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -42,6 +50,7 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
     trusted_entities: TrustedOption = None,
     health_port: HealthPortOption = None,
     insecure: InsecureOption = False,
+    chaos: ChaosOption = None,
     log_format: LogFormatOption = LogFormat.text,
     version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
@@ -60,7 +69,7 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
     from nognet_client.processes.family import ClientOptions
 
     set_up_logging(log_format)
-    options = ClientOptions(log_format, health_port, insecure)
+    options = ClientOptions(log_format, health_port, insecure, chaos or "")
     sys.exit(_run(site, trusted_entities, options))
 
 
@@ -71,6 +80,10 @@ def _run(site_file: Path, trusted: Path | None, options: ClientOptions) -> int:
 
     site = _loaded(site_file, trusted)
     set_up_logging(options.log_format, fields={"site": site.name})
+    if options.chaos:
+        from nognet_client.rehearsal import chaos_of
+
+        options = replace(options, chaos=chaos_of(site, options.chaos))
     link = check_link(site, insecure=options.insecure)
     with exclusive(site.state, "nognet-client"):
         prepare(site)
@@ -107,7 +120,7 @@ def status(
     emit(f"{seen['state']}: {seen['text']}")
     since = f" since {seen['connection_since']}" if "connection_since" in seen else ""
     emit(("connected" if seen["connected"] else "offline") + since)
-    for key in ("coordinator", "last_task", "last_round", "pid"):
+    for key in ("coordinator", "last_task", "last_round", "pid", "fails_on_purpose"):
         if seen.get(key) is not None:
             emit(f"{key.replace('_', ' ')}: {seen[key]}")
 

@@ -31,6 +31,7 @@ from nognet.wire.contract import (
     differing_items,
 )
 from nognet.wire.records import (
+    FAULTS,
     EvaluateTask,
     JoinReply,
     JoinTask,
@@ -40,6 +41,7 @@ from nognet.wire.records import (
 )
 from nognet_client import consent
 from nognet_client.own_model import OwnModel
+from nognet_client.rehearsal import check_rehearsal
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.request import Request
 
@@ -83,10 +85,14 @@ class EvaluateFunction(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """What a site does with a task; tests give it other functions."""
+    """What a site does with a task; tests give it other functions.
+
+    `faults` are the kinds that it inflicts on purpose, in a rehearsal; empty in every real run.
+    """
 
     train: TrainFunction = train_round
     evaluate: EvaluateFunction = evaluate_split
+    faults: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,15 +108,16 @@ class Site:
         return self.config.digest(), self.prepared.fingerprint
 
 
-def join(task: JoinTask, site: Site) -> JoinReply:
+def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     """Say who the site is and what its numbers mean; warn here if the study's mean another thing.
 
     Raises:
-        ConfigError: the study can't be read by this release.
+        ConfigError: the study can't be read by this release, or only one of the two is for trials.
         ConsentError: it is outside what the site accepts.
         PrivacyError, PrivacyBudgetError: the whole run may not be spent on the site's patients.
     """
     study = parse_study_json(task.study_json)
+    check_rehearsal(study, site.config)
     asked = contract_hash(task.contract)
     release = task.contract.get("nognet")
     consent.check_joining(
@@ -125,7 +132,8 @@ def join(task: JoinTask, site: Site) -> JoinReply:
         _admit(study, site, task.run_token)
         _log.info("%s joins study '%s'", name, study.name)
     counts, shares = site.prepared.counts(), site.config.share_models
-    return JoinReply(name, software_versions(), mine, counts, shares)
+    versions = software_versions() | ({FAULTS: work.faults} if work.faults else {})
+    return JoinReply(name, versions, mine, counts, shares)
 
 
 def _admit(study: StudyConfig, site: Site, run_token: str) -> None:
@@ -205,6 +213,7 @@ def software_versions() -> dict[str, str]:
 def agreed_study(task: TrainTask | EvaluateTask | ShareTask, site: Site) -> StudyConfig:
     """Read the task's study and hold its contract against the site's own."""
     study = parse_study_json(task.study_json)
+    check_rehearsal(study, site.config)
     if contract_hash(contract(study, roi=site.prepared.roi)) != task.contract_hash:
         raise ContractError(
             f"{site.config.name}: the task's contract is not the site's; the site's release of "

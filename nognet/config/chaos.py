@@ -18,6 +18,7 @@ _FORM = re.compile(
     r"(?:\s*x\s*(?P<times>\d+(?:\.\d+)?))?"
     r"(?:\s*(?P<seconds>[+-]\d+(?:\.\d+)?)s)?"
 )
+_WITHOUT_SITE = re.compile(r"^([a-z]+)(?=$|[@+\s-])")
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Fault:
     """One fault of one site.
 
     Attributes:
-        kind: ``drop``: gives no answer. ``slow``: takes `times` as long. ``nan``: its weights hold
-            a NaN. ``oom``: runs out of memory. ``skew``: its clock is `seconds` off. ``poison``:
-            sends the opposite of its update, `times` as long.
+        kind: ``drop``: gives no answer. ``slow``: takes `times` as long, or `seconds` longer.
+            ``nan``: its weights hold a NaN. ``oom``: runs out of memory. ``skew``: its clock is
+            `seconds` off. ``poison``: sends the opposite of its update, `times` as long.
         site: Its name.
         first: Round from which on; None is every round.
         last: Round up to which.
         times: Of ``slow`` and ``poison``.
-        seconds: Of ``skew``.
+        seconds: Of ``skew``, and of ``slow``.
     """
 
     kind: FaultKind
@@ -52,10 +53,9 @@ class Fault:
         """Write it as it is given."""
         last = f"-{self.last}" if self.last is not None and self.last != self.first else ""
         rounds = "" if self.first is None else f"@{self.first}{last}"
-        times = f" x{self.times:g}" if self.kind in _DEFAULT_TIMES else ""
-        return f"{self.kind}:{self.site}{rounds}{times}" + (
-            f"{self.seconds:+g}s" if self.kind == "skew" else ""
-        )
+        times = f" x{self.times:g}" if self.kind in _DEFAULT_TIMES and not self.seconds else ""
+        seconds = f"{self.seconds:+g}s" if self.kind == "skew" or self.seconds else ""
+        return f"{self.kind}:{self.site}{rounds}{times}{seconds}"
 
 
 def parse_chaos(text: str, sites: Iterable[str] | None = None) -> tuple[Fault, ...]:
@@ -76,6 +76,25 @@ def parse_chaos(text: str, sites: Iterable[str] | None = None) -> tuple[Fault, .
     if not found:
         raise ConfigError("--chaos: no fault in it; expected some as drop:site_b@3", code="chaos")
     return found
+
+
+def parse_own_chaos(text: str, site: str) -> tuple[Fault, ...]:
+    """Read the faults of one site: of its own list, or of a list for all sites.
+
+    Args:
+        text: As `parse_chaos` reads it; ``:site`` may be left out, and means this one.
+        site: Whose faults are wanted; those of others are left aside.
+
+    Raises:
+        ConfigError: as `parse_chaos`.
+
+    >>> [str(fault) for fault in parse_own_chaos("drop@3, nan:site_b@2, slow x5", "site_a")]
+    ['drop:site_a@3', 'slow:site_a x5']
+    """
+    named = ",".join(
+        _WITHOUT_SITE.sub(rf"\1:{site}", part.strip(), count=1) for part in text.split(",")
+    )
+    return tuple(fault for fault in parse_chaos(named) if fault.site == site)
 
 
 def _fault(text: str, sites: tuple[str, ...] | None) -> Fault:
@@ -99,7 +118,7 @@ def _fault(text: str, sites: tuple[str, ...] | None) -> Fault:
         site=match["site"],
         first=first,
         last=last,
-        times=float(match["times"] or _DEFAULT_TIMES.get(kind, 1.0)),
+        times=float(match["times"] or (1.0 if match["seconds"] else _DEFAULT_TIMES.get(kind, 1.0))),
         seconds=float(match["seconds"] or 0.0),
     )
     _check(fault, text, given_times=match["times"], given_seconds=match["seconds"])
@@ -109,9 +128,11 @@ def _fault(text: str, sites: tuple[str, ...] | None) -> Fault:
 def _check(fault: Fault, text: str, *, given_times: str | None, given_seconds: str | None) -> None:
     wrong = (
         (bool(given_times) and fault.kind not in _DEFAULT_TIMES, "xTIMES is for slow and poison"),
-        (bool(given_seconds) and fault.kind != "skew", "+SECONDSs is for skew"),
+        (bool(given_seconds) and fault.kind not in {"skew", "slow"}, "+SECONDSs is for skew, slow"),
+        (bool(given_times and given_seconds), "give xTIMES or +SECONDSs"),
         (fault.kind == "skew" and not given_seconds, "skew needs seconds, as +300s"),
         (fault.kind == "slow" and fault.times < 1, "slow needs a factor of 1 or more"),
+        (fault.kind == "slow" and fault.seconds < 0, "slow needs seconds of 0 or more"),
         (fault.first == 0, "rounds count from 1"),
         ((fault.last or fault.first or 0) < (fault.first or 0), "the rounds run backwards"),
     )

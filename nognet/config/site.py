@@ -144,6 +144,9 @@ class SiteConfig(ConfigModel):
     """Where a study asks for it (`personalisation.cross_site`), let this site's own model go to the
     coordinator and on to the other sites that share theirs, and evaluate theirs here. Models
     travel, data doesn't; but a model that was trained here may tell something of who was in it."""
+    rehearsal: bool = False
+    """This is a site for trials: it takes part in rehearsals, in which it may fail on purpose
+    (`nognet-client --chaos`), and in nothing else."""
     server: ServerLinkConfig | None = None
     """Needed to take part in a deployed run; not in simulation."""
 

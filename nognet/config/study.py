@@ -69,6 +69,9 @@ class StudyConfig(ConfigModel):
     privacy: PrivacyConfig | None = None
     central_privacy: CentralPrivacyConfig | None = None
     personalisation: PersonalisationConfig = PersonalisationConfig()
+    rehearsal: bool = False
+    """A trial, whose sites may fail on purpose (`--chaos`); only sites that say the same take part,
+    and its model is marked."""
     runs: Path = Path("runs")
     """Folder of run folders."""
     server: ServerConfig | None = None

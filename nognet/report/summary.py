@@ -117,6 +117,16 @@ def absence_sentence(metrics: RunMetrics) -> str | None:
     return " ".join(parts) or None
 
 
+def rehearsal_sentence(metrics: RunMetrics) -> str | None:
+    """Say of a rehearsal that it was one, and which sites failed on purpose and how."""
+    if metrics.study.get("rehearsal") is not True:
+        return None
+    told = {site: entry.joined.get("faults") for site, entry in sorted(metrics.sites.items())}
+    failing = [f"{site} ({str(kinds).replace('.', ', ')})" for site, kinds in told.items() if kinds]
+    who = f"{_listed(failing)} failed on purpose" if failing else "no site failed on purpose"
+    return f"A rehearsal: {who}. Its model and figures are no result."
+
+
 def caution_sentence(comparisons: Sequence[SiteComparison]) -> str | None:
     """Warn where few test patients stand behind a site's figures."""
     few = [c for c in comparisons if c.site != ALL_SITES and c.n_patients < 30]

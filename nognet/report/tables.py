@@ -17,7 +17,12 @@ from nognet.report.intervals import interval_sentences
 from nognet.report.metrics_file import RunMetrics
 from nognet.report.numbers import count, number, signed
 from nognet.report.personal import personal_sentence, visits_sentence
-from nognet.report.summary import absence_sentence, caution_sentence, result_sentence
+from nognet.report.summary import (
+    absence_sentence,
+    caution_sentence,
+    rehearsal_sentence,
+    result_sentence,
+)
 from nognet.types import STRATA, Stratum
 
 if TYPE_CHECKING:
@@ -159,7 +164,7 @@ def _lines_below(metrics: RunMetrics) -> Iterator[str]:
         yield "Intervals:"
         yield from (f"  {sentence}" for sentence in intervals)
     caution = caution_sentence(compare_sites(metrics))
-    own = personal_sentence(metrics), visits_sentence(metrics)
+    own = rehearsal_sentence(metrics), personal_sentence(metrics), visits_sentence(metrics)
     yield from (line for line in (*own, absence_sentence(metrics), caution) if line)
     yield "Definitions:"
     for name in CONSOLE_METRICS:

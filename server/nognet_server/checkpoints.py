@@ -26,7 +26,7 @@ from nognet_server.central_dp.charges import CentralState
 from nognet_server.run_folder import RunFolder
 from nognet_server.state import Best, ServerState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _KEY = "nognet-checkpoint"
 _WEIGHTS = "weights"
 _STRATEGY = "strategy."
@@ -64,6 +64,7 @@ def save_checkpoint(folder: RunFolder, identity: RunIdentity, state: ServerState
         "entry": state.history[-1] if state.history else None,
         "strikes": dict(state.strikes),
         "withdrawn": list(state.withdrawn),
+        "lineage": dict(state.lineage),
         "central_privacy": state.central.to_values() if state.central else None,
     }
     arrays: dict[str, NDArray[np.float32]] = {_WEIGHTS: state.weights}
@@ -117,6 +118,7 @@ def load_checkpoint(folder: RunFolder, round_number: int, *, length: int) -> Ser
         weights = arrays[_WEIGHTS]
         strikes = {str(site): int(count) for site, count in header["strikes"].items()}
         withdrawn = tuple(str(site) for site in header["withdrawn"])
+        lineage = {str(site): int(first) for site, first in header["lineage"].items()}
         spent = header.get("central_privacy")
         central = CentralState.from_values(spent) if spent else None
     except (AttributeError, KeyError, TypeError, ValueError, PrivacyError) as err:
@@ -127,7 +129,7 @@ def load_checkpoint(folder: RunFolder, round_number: int, *, length: int) -> Ser
         size = 1 if array.shape == (1,) else length
         checked_flat(array, size, what=f"{path}, array '{name}'")
     history = _history(folder, number)
-    return ServerState(number, weights, kept, best, history, strikes, withdrawn, central)
+    return ServerState(number, weights, kept, best, history, strikes, withdrawn, central, lineage)
 
 
 def load_weights(folder: RunFolder, round_number: int, *, length: int) -> NDArray[np.float32]:

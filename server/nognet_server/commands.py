@@ -20,6 +20,7 @@ from nognet.console import (
 )
 from nognet.errors import INTERRUPTED_EXIT_CODE
 from nognet_server.control_commands import health, logs, sign, status, stop
+from nognet_server.rehearsal_command import rehearsal
 from nognet_server.withdraw_command import release, withdraw
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class WarmStartChoice(StrEnum):
 
 
 app = typer.Typer(name="nognet-server", add_completion=False, pretty_exceptions_enable=False)
-for command in (status, stop, logs, health, sign, withdraw, release):
+for command in (status, stop, logs, health, sign, withdraw, release, rehearsal):
     app.command()(command)
 
 

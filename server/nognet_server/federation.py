@@ -49,6 +49,8 @@ def run_federation(grid: Grid, settings: RunSettings) -> None:
         WireError: a checkpoint is missing or damaged.
     """
     run, state = open_run(grid, settings)
+    if run.study.rehearsal:
+        _log.warning("REHEARSAL: sites may fail on purpose; this run's model is no result")
     session = _Session(run, RunValues(state, central=run.central))
     with session.recorded():
         session.join()
@@ -158,7 +160,7 @@ class _Session:
         )
         save_checkpoint(run.folder, run.identity, state)
         if report.is_best:
-            self._save_model(state.weights, report.round_number, report.value)
+            self._save_model(state, state.weights, report.value, report.round_number)
         self._keep(state)
         self.write("running")
         self._tell(report)
@@ -181,7 +183,7 @@ class _Session:
             self.write("running")
             visited = let_models_visit(self.run, here, round_number=number)
             self.values = replace(self.values, final=Final(number, test, visited))
-        self._save_model(weights, number, best.value if best else None)
+        self._save_model(state, weights, best.value if best else None, number)
 
     def _wait(self, wanted: Wanted) -> None:
         roster = wait_for_sites(
@@ -206,14 +208,17 @@ class _Session:
         roster = replace(self.values.roster, barred=barred_sites(self.run.study, state))
         self.values = replace(self.values, state=state, roster=roster)
 
-    def _save_model(self, weights: FlatWeights, number: int, value: float | None) -> None:
+    def _save_model(
+        self, state: ServerState, weights: FlatWeights, value: float | None, number: int
+    ) -> None:
         run = self.run
         provenance: dict[str, Any] = {
             "study": run.study.name,
             "run": run.identity.run_token,
             "round": number,
             "selection": {"metric": run.study.selection.metric, "value": value},
-            "sites": sorted(self.values.roster.members),
+            "sites": list(state.contributors_at(number)),
+            "rehearsal": run.study.rehearsal,
             "parts_left_at_sites": run.study.personalisation.local,
             "contract_hash": run.identity.contract_hash,
             "nognet_version": nognet.__version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from flwr.serverapp import Grid
 from nognet.errors import FederationError, NognetError, WireError
 from nognet.wire.contract import check_same
 from nognet.wire.fields import Counts
-from nognet.wire.records import JoinReply, JoinTask
+from nognet.wire.records import FAULTS, JoinReply, JoinTask
 from nognet_server.grid import exchange, online_nodes
 from nognet_server.messages import Delivery, Envelope, Patience, declined_code
 
@@ -193,10 +194,24 @@ def _checked(delivery: Delivery, node: NodeInfo, task: JoinTask) -> JoinReply:
             f"calls itself '{reply.site}' but its key is registered for '{node.name}'; make `name` "
             "in site.yaml the registered one"
         )
+    _check_faults(reply, task)
     check_same(task.contract, reply.contract)
     if reply.counts["train"]["pairs"] == 0:
         raise WireError("has no training pairs; `nognet check` at the site says why")
     return reply
+
+
+def _check_faults(reply: JoinReply, task: JoinTask) -> None:
+    """Let no site fail on purpose in a real run, whatever it thinks the study is; say it aloud."""
+    faults = reply.versions.get(FAULTS)
+    if faults is None:
+        return
+    if json.loads(task.study_json).get("rehearsal") is not True:
+        raise FederationError(
+            f"fails on purpose ({faults}), and the study is no rehearsal; start its client without "
+            "--chaos"
+        )
+    _log.warning("REHEARSAL: %s fails on purpose: %s", reply.site, faults)
 
 
 def _check_may_take_part(roster: Roster, name: str, node_id: int) -> None:

@@ -179,6 +179,10 @@ def finish_round(
             best=best,
             history=(*state.history, report.to_entry(metric)),
             strikes=_struck(study, state.strikes, training.faulty | evaluation.faulty),
+            lineage={
+                **dict.fromkeys((r.site for r in training.replies), state.round_number),
+                **state.lineage,
+            },
         ),
         report,
     )

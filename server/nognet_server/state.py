@@ -36,6 +36,8 @@ class ServerState:
         strikes: Site -> rounds in which what it sent could not be used.
         withdrawn: Sites that left the study and of which the weights hold nothing, sorted.
         central: Account and clip norm of central privacy; None where the study has none.
+        lineage: Site -> the round from which on the weights hold something of it; 0 where that
+            came with the weights that the run began from.
     """
 
     round_number: int
@@ -46,6 +48,11 @@ class ServerState:
     strikes: Mapping[str, int] = field(default_factory=dict)
     withdrawn: tuple[str, ...] = ()
     central: CentralState | None = None
+    lineage: Mapping[str, int] = field(default_factory=dict)
+
+    def contributors_at(self, round_number: int) -> tuple[str, ...]:
+        """Name the sites of which the weights after a round hold something, sorted."""
+        return tuple(sorted(s for s, first in self.lineage.items() if first <= round_number))
 
     def __post_init__(self) -> None:
         for array in (self.weights, *self.strategy.values()):

@@ -1,8 +1,9 @@
 """A site withdraws: a run goes on from before its first contribution, without it.
 
-Every round's entry holds which sites counted and with what weight. The last checkpoint whose
-weights hold nothing of the site becomes the last one of a new run, under a new token; the old run's
-later weights, in which the site's data left a trace, can be deleted.
+Every round's entry holds which sites counted and with what weight; every checkpoint, from which
+round on the weights hold something of which site, so that a deleted checkpoint hides no trace. The
+last state whose weights hold nothing of the site becomes the last one of a new run, under a new
+token; the old run's later weights, in which the site's data left a trace, can be deleted.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def plan_withdrawal(folder: RunFolder, site: str) -> Withdrawal:
         WireError: a checkpoint is missing or damaged.
     """
     state = _last_state(folder)
-    known = {name for entry in state.history for name in entry["sites"]}
+    known = {name for entry in state.history for name in entry["sites"]} | {*state.lineage}
     if site in state.withdrawn:
         raise ConfigError(f"{site} has withdrawn from {folder.path} already", code="withdrawn")
     if site not in known:
@@ -107,7 +108,14 @@ def plan_withdrawal(folder: RunFolder, site: str) -> Withdrawal:
             code="no-such-site",
         )
     rounds = contributions(state.history, site)
-    keep = min(rounds) - 1 if rounds else state.round_number
+    first = state.lineage.get(site)
+    keep = state.round_number if first is None else first - 1
+    if keep < 0:
+        raise FederationError(
+            f"{folder.path}: {site} shaped the weights that this run began from; nothing in it is "
+            "without a trace of the site. Start the study anew from other weights",
+            code="parent-weights",
+        )
     if not folder.checkpoint(keep).is_file():
         raise FederationError(
             f"{folder.checkpoint(keep)}: missing; it is the last state without a trace of {site}. "

@@ -1,12 +1,14 @@
-"""A TCP link between a site and its coordinator that can be slow, be watched and be cut."""
+"""A TCP link between a site and its coordinator: slow, watched, cut, impatient with silence."""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 _CHUNK = 16_384
 
@@ -14,15 +16,24 @@ _CHUNK = 16_384
 class Link:
     """Pass connections on to a port, at a rate, and count what passes.
 
+    Args:
+        target_port: Where it leads to.
+        bytes_per_s: In each direction, shared by all connections.
+        idle_s: A connection on which nothing has passed for so long is cut, as firewalls do.
+
     Attributes:
         port: Where it listens.
+        idle_cuts: Connections cut because nothing passed.
         down_bytes: Passed on to the site.
         up_bytes: Passed on to the coordinator.
     """
 
-    def __init__(self, target_port: int, *, bytes_per_s: float | None = None) -> None:
-        self.target_port, self.bytes_per_s = target_port, bytes_per_s
-        self.down_bytes = self.up_bytes = 0
+    def __init__(
+        self, target_port: int, *, bytes_per_s: float | None = None, idle_s: float | None = None
+    ) -> None:
+        self.target_port, self.bytes_per_s, self.idle_s = target_port, bytes_per_s, idle_s
+        self.down_bytes = self.up_bytes = self.idle_cuts = 0
+        self._free_at = {True: 0.0, False: 0.0}
         self._is_cut = threading.Event()
         self._closed = threading.Event()
         self._open: set[socket.socket] = set()
@@ -82,21 +93,24 @@ class Link:
         far.settimeout(None)
         with self._lock:
             self._open |= {near, far}
-        up = threading.Thread(target=self._pump, args=(near, far, True), daemon=True)
+        watched = _Silence()
+        up = threading.Thread(target=self._pump, args=(near, far, True, watched), daemon=True)
         up.start()
-        self._pump(far, near, False)
+        self._pump(far, near, False, watched)
         up.join()
         with self._lock:
             self._open -= {near, far}
         near.close()
         far.close()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, is_up: bool) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, is_up: bool, watched: _Silence
+    ) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(_CHUNK):
-                if self.bytes_per_s is not None:
-                    time.sleep(len(data) / self.bytes_per_s)
+            while data := self._receive(source, watched):
+                time.sleep(self._turn_s(len(data), is_up))
                 sink.sendall(data)
+                watched.since = time.monotonic()
                 with self._lock:
                     self.up_bytes += len(data) if is_up else 0
                     self.down_bytes += 0 if is_up else len(data)
@@ -104,11 +118,41 @@ class Link:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def _receive(self, source: socket.socket, watched: _Silence) -> bytes:
+        """Take what comes; nothing once the connection has ended or was silent for too long."""
+        while self.idle_s is not None and not select.select([source], [], [], 0.1)[0]:
+            if time.monotonic() - watched.since >= self.idle_s:
+                with self._lock:
+                    self.idle_cuts += not watched.is_cut
+                    watched.is_cut = True
+                return b""
+        return source.recv(_CHUNK)
+
+    def _turn_s(self, size: int, is_up: bool) -> float:
+        """Give the seconds until so many bytes have passed; one direction is one queue."""
+        if self.bytes_per_s is None:
+            return 0.0
+        now = time.monotonic()
+        with self._lock:
+            free_at = max(now, self._free_at[is_up]) + size / self.bytes_per_s
+            self._free_at[is_up] = free_at
+        return free_at - now
+
+
+@dataclass
+class _Silence:
+    """Since when nothing has passed on a connection, in neither direction."""
+
+    since: float = field(default_factory=time.monotonic)
+    is_cut: bool = False
+
 
 @contextlib.contextmanager
-def linked(target_port: int, *, bytes_per_s: float | None = None) -> Iterator[Link]:
+def linked(
+    target_port: int, *, bytes_per_s: float | None = None, idle_s: float | None = None
+) -> Iterator[Link]:
     """Open a link, and close it at the end."""
-    link = Link(target_port, bytes_per_s=bytes_per_s)
+    link = Link(target_port, bytes_per_s=bytes_per_s, idle_s=idle_s)
     try:
         yield link
     finally:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nognet.config.chaos import Fault, parse_chaos
+from nognet.config.chaos import Fault, parse_chaos, parse_own_chaos
 from nognet.errors import ConfigError
 
 SITES = ("site_a", "site_b", "site_c")
@@ -73,3 +73,36 @@ def test_a_fault_strikes_its_site_in_its_rounds(fault: Fault, struck: set[int]) 
 def test_what_is_no_fault_is_refused_with_words(text: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         parse_chaos(text, SITES)
+
+
+def test_a_slow_site_may_be_slow_by_seconds() -> None:
+    (fault,) = parse_chaos("slow:site_a@2+1800s")
+    assert (fault.times, fault.seconds, str(fault)) == (1.0, 1800.0, "slow:site_a@2+1800s")
+    for wrong in ("slow:site_a x2+5s", "slow:site_a-5s", "nan:site_a+5s"):
+        with pytest.raises(ConfigError):
+            parse_chaos(wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "drop@3, slow x5, nan@2-4, oom, skew-300s, poison x10",
+        "drop:site_a@3, drop:site_b@1, slow:site_a x5, nan@2-4, oom, skew:site_a-300s, poison x10",
+    ],
+)
+def test_a_site_reads_its_own_faults_of_its_list_or_of_everybodys(text: str) -> None:
+    assert parse_own_chaos(text, "site_a") == (
+        Fault("drop", "site_a", 3),
+        Fault("slow", "site_a", times=5.0),
+        Fault("nan", "site_a", 2, 4),
+        Fault("oom", "site_a"),
+        Fault("skew", "site_a", seconds=-300.0),
+        Fault("poison", "site_a", times=10.0),
+    )
+
+
+def test_a_list_of_others_faults_leaves_a_site_alone_and_a_wrong_one_is_refused() -> None:
+    assert parse_own_chaos("drop:site_b@3", "site_a") == ()
+    for wrong in ("", "explode@2", "drop@0", "drop at 3"):
+        with pytest.raises(ConfigError, match="--chaos"):
+            parse_own_chaos(wrong, "site_a")

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_identity, load_weights
+from nognet_server.checkpoints import (
+    load_checkpoint,
+    load_identity,
+    load_weights,
+    save_checkpoint,
+)
 from nognet_server.run_folder import (
     RunFolder,
     existing_run_folder,
@@ -21,6 +26,7 @@ from nognet_server.run_folder import (
 from nognet_server.withdrawal import delete_traces, plan_withdrawal, withdraw
 
 from nognet.errors import ConfigError, FederationError
+from nognet.fit.model_file import load_model
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.report.metrics_file import read_metrics
 from nognet.wire.flat import flat_length, pack
@@ -172,7 +178,9 @@ def test_a_run_goes_on_without_a_site_that_withdraws(tmp_path: Path) -> None:
     assert read_token(target, 2) != read_token(folder, 2)
     with pytest.raises(ConfigError, match=f"site_c has withdrawn .* --resume {target.path}"):
         existing_run_folder(folder.path)
+    assert load_model(folder.model).provenance["sites"] == [*NAMES]
     run(study, sites, work=stub_work(), folder=target)
+    assert load_model(target.model).provenance["sites"] == ["site_a", "site_b"]
     metrics = read_metrics(target.path)
     assert metrics.status == "completed"
     assert metrics.barred == {"site_c": "withdrawn"}
@@ -187,6 +195,40 @@ def test_a_run_goes_on_without_a_site_that_withdraws(tmp_path: Path) -> None:
         assert np.array_equal(
             weights_after(target, number, study), weights_after(alone, number, study)
         )
+
+
+def test_a_model_names_those_who_shaped_it_not_those_who_joined(tmp_path: Path) -> None:
+    lenient = {"minimum_sites": 1, "quorum": 0.1}
+    study = make_study(tmp_path, rounds=3, federation=lenient)
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    silent = in_rounds({1, 2, 3}, instead=refuses)
+    early = in_rounds({2, 3}, instead=refuses)
+    folder = run(study, sites, work=work_with(site_b=early, site_c=silent))
+    metrics = read_metrics(folder.path)
+    assert sorted(metrics.sites) == [*NAMES]
+    weights = [{name: part.weight for name, part in r.sites.items()} for r in metrics.rounds]
+    assert weights[0] == pytest.approx({"site_a": 0.5, "site_b": 0.5, "site_c": 0.0})
+    assert weights[2] == {"site_a": 1.0, "site_b": 0.0, "site_c": 0.0}
+    provenance = load_model(folder.model).provenance
+    # round 1's update of site_b is in the weights of every later round
+    assert (provenance["round"], provenance["sites"]) == (3, ["site_a", "site_b"])
+
+
+def test_a_withdrawal_finds_the_first_trace_where_its_checkpoint_is_gone(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=3)
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    folder = run(study, sites, work=stub_work())
+    folder.checkpoint(1).unlink()
+    plan = plan_withdrawal(folder, "site_c")
+    assert list(plan.rounds) == [2, 3]  # round 1's entry went with its checkpoint
+    assert plan.keep_round == 0
+    with_parent = dataclasses.replace(
+        load_checkpoint(folder, 3, length=flat_length(weight_spec(study.network))),
+        lineage={"site_c": 0},
+    )
+    save_checkpoint(folder, load_identity(folder, 3), with_parent)
+    with pytest.raises(FederationError, match="site_c shaped the weights that this run began from"):
+        plan_withdrawal(folder, "site_c")
 
 
 def test_the_weights_that_a_withdrawn_site_shaped_can_be_deleted(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def state(number: int = 2) -> ServerState:
         strategy={"m_t": rng.normal(size=LENGTH).astype(np.float32)},
         best=Best(1, 0.123456789012345),
         history=tuple({"round": k, "seconds": k / 3} for k in range(1, number + 1)),
+        lineage={"site_b": 0, "site_a": 2},
     )
 
 
@@ -46,6 +47,7 @@ def test_a_checkpoint_gives_the_state_back_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(back.weights, state().weights)
     assert np.array_equal(back.strategy["m_t"], state().strategy["m_t"])
     assert (back.round_number, back.best, back.history) == (2, state().best, state().history)
+    assert back.lineage == state().lineage
     assert np.array_equal(load_weights(folder, 1, length=LENGTH), state(1).weights)
 
 

@@ -149,3 +149,19 @@ def test_an_offline_member_is_not_present_and_is_again_when_back() -> None:
     assert present(grid, roster) == {}
     grid.poll = 45
     assert list(present(grid, roster)) == ["site_a"]
+
+
+@pytest.mark.parametrize("study", ['{"rehearsal": true}', '{"rehearsal": false}', "{}"])
+def test_who_fails_on_purpose_takes_part_in_rehearsals_alone(
+    study: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = replace(reply("site_a"), versions={"nognet": "0.1.0", "faults": "drop.nan"})
+    grid = FakeGrid({7: site("site_a", answer=failing)})
+    task = replace(TASK, study_json=study)
+    roster = admit(grid, task, Roster(), QUICK, retry=False)
+    if "true" in study:
+        assert list(roster.members) == ["site_a"]
+        assert "REHEARSAL: site_a fails on purpose: drop.nan" in caplog.text
+    else:
+        assert roster.members == {}
+        assert "the study is no rehearsal" in roster.refusals_text()

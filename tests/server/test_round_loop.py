@@ -153,3 +153,19 @@ def test_updates_are_compared_with_those_that_counted_in_the_last_rounds(tmp_pat
         seconds=1.0,
     )
     assert recent_norms(state) == (2.0,)
+
+
+def test_the_weights_keep_in_mind_since_when_they_hold_something_of_a_site(tmp_path: Path) -> None:
+    state = ServerState(3, np.zeros(LENGTH, np.float32), lineage={"site_a": 1, "parent": 0})
+    after, _ = finish_round(
+        make_study(tmp_path),
+        state,
+        training=checked(delivered(trained("site_a")), delivered(trained("site_b"))),
+        evaluation=evaluation(site_a=(1.0,), site_c=(0.5,)),
+        seconds=1.0,
+    )
+    assert after.lineage == {"parent": 0, "site_a": 1, "site_b": 3}
+    assert after.contributors_at(0) == ("parent",)
+    assert after.contributors_at(2) == ("parent", "site_a")
+    assert after.contributors_at(3) == ("parent", "site_a", "site_b")
+    assert state.lineage == {"site_a": 1, "parent": 0}

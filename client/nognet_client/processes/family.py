@@ -26,11 +26,13 @@ class ClientOptions:
         log_format: Of the lines on stderr and of the children's log files.
         health_port: Loopback port of the gRPC health service; None for none.
         insecure: No TLS; the coordinator is on loopback then.
+        chaos: Faults to inflict, in a rehearsal; empty in every real run.
     """
 
     log_format: LogFormat = LogFormat.text
     health_port: int | None = None
     insecure: bool = False
+    chaos: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def site_processes(
             *("--address", address, "--secret", str(secret)),
             *("--events", str(pipe.write_end)),
             *("--log-format", options.log_format, "--site", site.name),
+            *(("--chaos", options.chaos) if options.chaos else ()),
         ),
         site.state / "logs" / "worker.log",
         shows_stderr=True,

@@ -42,6 +42,7 @@ class SiteStatus:
     path: Path
     address: str
     site: str
+    faults: str = ""
     text: str = ""
     was_connected: bool = False
     is_connected: bool = False
@@ -74,6 +75,7 @@ class SiteStatus:
             "last_task": self.last_task,
             "last_round": self.last_round,
             "pid": os.getpid(),
+            **({"fails_on_purpose": self.faults} if self.faults else {}),
         }
 
     def _fields(self) -> dict[str, Any]:

@@ -31,7 +31,11 @@ def supervise(
         ProvisionError: the coordinator refuses this site for good.
         NognetError: the worker can't run on this machine.
     """
-    status = SiteStatus(site.state / STATUS_NAME, link.address, site.name)
+    status = SiteStatus(site.state / STATUS_NAME, link.address, site.name, faults=options.chaos)
+    if site.rehearsal:
+        log.warning("REHEARSAL: this site takes part in trials only, in no real run")
+    if options.chaos:
+        log.warning("REHEARSAL: this site fails on purpose: %s", options.chaos)
     with StopRequest() as stop, HealthPort(options.health_port) as health:
         status.change("connecting", f"connecting to {link.address}")
         way = Way(link, stop, health, insecure=options.insecure)

@@ -41,10 +41,19 @@ log = logging.getLogger("nognet.worker")
 ClientApp = Callable[[Message, Context], Message]
 
 
-def serve(address: str, secret: bytes, events: EventWriter) -> NoReturn:
-    """Take ClientApp tasks from the local SuperNode, one after the other."""
+def installed_app(chaos: str = "") -> ClientApp:
+    """Import the ClientApp of the installed release; with faults, that of a rehearsal."""
+    if chaos:
+        from nognet_client.chaos import deployed_chaotic_app
+
+        return deployed_chaotic_app(chaos)
     module, _, name = COMPONENTS["clientapp"].partition(":")
     app: ClientApp = getattr(importlib.import_module(module), name)
+    return app
+
+
+def serve(address: str, secret: bytes, events: EventWriter, app: ClientApp) -> NoReturn:
+    """Take ClientApp tasks from the local SuperNode, one after the other."""
     flower.shorten_object_waits()
     client = _runtime_client(
         address,
@@ -225,13 +234,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--address", "--secret", "--events", "--log-format", "--site"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--chaos", default="")
     options = parser.parse_args(arguments)
     log_format, fields = LogFormat(options.log_format), {"site": options.site}
     set_up_logging(log_format, fields=fields)
     flower.log_to_stdout()
     if log_format is LogFormat.json:
         redirect_to_json(flower.LOGGERS, fields)
-    serve(options.address, Path(options.secret).read_bytes(), EventWriter(int(options.events)))
+    events = EventWriter(int(options.events))
+    secret = Path(options.secret).read_bytes()
+    serve(options.address, secret, events, installed_app(options.chaos))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ the round), ``metrics`` (the numbers of a reply) and ``statistics`` (a site's me
 """
 
 from nognet.wire.records.evaluation import EvaluateReply, EvaluateTask
-from nognet.wire.records.joining import JoinReply, JoinTask
+from nognet.wire.records.joining import FAULTS, JoinReply, JoinTask
 from nognet.wire.records.parts import (
     ARRAYS,
     CONFIG,
@@ -23,6 +23,7 @@ from nognet.wire.records.training import PLAIN_REPLY, ReplyForm, TrainReply, Tra
 __all__ = [
     "ARRAYS",
     "CONFIG",
+    "FAULTS",
     "METRICS",
     "PLAIN_REPLY",
     "ROUND_KEY",

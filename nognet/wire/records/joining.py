@@ -13,6 +13,8 @@ from nognet.wire.contract import Contract, contract_json, parse_contract
 from nognet.wire.records.parts import CONFIG, METRICS, config_of, expect_records, metrics_record
 
 _SHARES = "shares-models"
+FAULTS = "faults"
+"""Name under which a site in a rehearsal tells, among its versions, how it fails on purpose."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from nognet.report.metrics_file import read_metrics
 from nognet.report.site_cases import cases_of_site
 from nognet.report.tables import print_results
 from nognet.types import SPLITS
+from nognet_server.rehearsal import rehearsal, rehearsal_lines
 from nognet_server.run_config import RunSettings
 from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import (
@@ -33,7 +34,6 @@ from nognet_server.simulation.engine import (
     load_client_app,
     simulate,
 )
-from nognet_server.simulation.rehearsal import rehearsal, rehearsal_lines
 from nognet_server.simulation.request import Plan, Request
 from nognet_server.simulation.steps_shown import steps_shown
 

@@ -39,6 +39,20 @@ def rehearsal(faults: str, folder: RunFolder, calm: RunFolder | None) -> dict[st
     }
 
 
+def faults_told(folder: RunFolder) -> str:
+    """Give the kinds of faults that a deployed run's sites said they inflict, by site."""
+    metrics = _metrics(folder)
+    if metrics is None:
+        return ""
+    told = {name: entry.joined.get("faults") for name, entry in metrics.sites.items()}
+    return ", ".join(
+        f"{kind}:{name}"
+        for name, kinds in sorted(told.items())
+        if kinds
+        for kind in str(kinds).split(".")
+    )
+
+
 def rehearsal_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Say it in lines."""
     yield f"chaos: {found['chaos']}: run {found['status']}"
