@@ -16,6 +16,7 @@ from nognet_server.grid import exchange
 from nognet_server.joining import Member
 from nognet_server.messages import Delivery, Envelope, Exchange, Pending
 from nognet_server.opening import Run
+from nognet_server.phases import tell_phase
 from nognet_server.replies import (
     LATE,
     Asked,
@@ -64,6 +65,7 @@ def ask_to_train(
     carried = {site: late[site] for site in here if site in late}
     fresh = {site: member for site, member in here.items() if site not in carried}
     asked = {**dict.fromkeys(fresh, now), **{site: what for site, (_, what) in carried.items()}}
+    tell_phase("training", round_number=now.round_number)
     _log.info(
         "round %d of %d: training at %s%s",
         now.round_number,
@@ -104,6 +106,7 @@ def ask_to_evaluate(
     Raises:
         FederationError: no site gave usable statistics.
     """
+    tell_phase("testing" if split == "test" else "evaluating", round_number=round_number)
     busy = [site for site in here if site in (late or {})]
     content = EvaluateTask(
         round_number=round_number,

@@ -18,6 +18,7 @@ from nognet.wire.fields import Counts
 from nognet.wire.records import FAULTS, JoinReply, JoinTask
 from nognet_server.grid import exchange, online_nodes
 from nognet_server.messages import Delivery, Envelope, Patience, declined_code
+from nognet_server.phases import tell_phase
 
 _log = logging.getLogger("nognet.server.joining")
 _RETRY_REFUSED_S = 30.0
@@ -116,6 +117,7 @@ def wait_for_sites(
             raise _too_few(list(here), roster, wanted, timed_out=left_s <= 0)
         status = f"{len(here)} of {wanted.sites} sites are here ({', '.join(here) or 'none yet'})"
         if status != told:
+            tell_phase("waiting", text=status)
             _log.info("waiting for sites: %s; at most %.0f s more", status, left_s)
             told = status
         time.sleep(patience.poll_s)

@@ -28,7 +28,7 @@ from nognet.supervision.events import EventWriter
 from nognet.supervision.parent import die_with_parent
 from nognet_server.processes import flower_internals as flower
 from nognet_server.processes.arrivals import Arrivals
-from nognet_server.processes.status import PhaseTeller
+from nognet_server.processes.status import tell_phases
 from nognet_server.run_config import SERVER_APP
 
 POLL_S = 0.2
@@ -94,7 +94,7 @@ def _serverapp_child(address: Address, token: str, parent: int, events: EventWri
     """Be the ServerApp's process; never returns."""
     try:
         die_with_parent(parent)
-        logging.getLogger("nognet").addHandler(PhaseTeller(events))
+        tell_phases(events)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         flower.use_pull(Arrivals().pull)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from nognet.files import write_json_atomic
 from nognet.supervision.events import Event, EventWriter
+from nognet_server.phases import LOGGER, PHASE, Phase
 
 STATUS_NAME = "status.json"
 SERVER_LOG = "server.log"
@@ -22,12 +22,6 @@ LIVE = ("starting", "waiting", "training", "evaluating", "testing", "stopping")
 """States in which the server's process has to be alive."""
 ENDED = ("completed", "failed", "interrupted")
 PHASE_EVENT = "phase"
-_PHASES = (
-    ("waiting", re.compile(r"^waiting for sites: (?P<text>.+)$")),
-    ("training", re.compile(r"^round (?P<round>\d+) of (?P<rounds>\d+): training")),
-    ("evaluating", re.compile(r"^round (?P<round>\d+), train: (?!.*; waiting for )")),
-    ("testing", re.compile(r"^final test of round (?P<round>\d+)")),
-)
 
 
 @dataclass(frozen=True)
@@ -57,36 +51,27 @@ class RunState:
     exit_code: int | None = None
 
 
-def phase_event(message: str) -> dict[str, str | int] | None:
-    """Read a state off a line of the ServerApp's log; None where it tells of none.
-
-    >>> phase_event("round 2 of 5: training at hospital_a, hospital_b")
-    {'state': 'training', 'round': 2, 'rounds': 5}
-    >>> phase_event("round 2, train: hospital_a done after 1.0 s; waiting for hospital_b")
-    """
-    for state, pattern in _PHASES:
-        found = pattern.search(message)
-        if found is not None:
-            values: dict[str, str | int] = {"state": state}
-            for name, value in found.groupdict().items():
-                values[name] = value if name == "text" else int(value)
-            return values
-    return None
-
-
 class PhaseTeller(logging.Handler):
-    """Tells the supervisor in which state the run is, by the lines that people read."""
+    """Tells the supervisor in which phase the run is."""
 
     def __init__(self, events: EventWriter) -> None:
-        super().__init__(logging.INFO)
+        super().__init__(logging.DEBUG)
         self.events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send an event for a line that begins a state."""
-        values = phase_event(record.getMessage())
-        if values is not None:
-            text = str(values.pop("text", ""))
-            self.events.send(PHASE_EVENT, text, **values)
+        """Send an event for a phase that has begun."""
+        phase = getattr(record, PHASE, None)
+        if isinstance(phase, Phase):
+            known = {} if phase.round_number is None else {"round": phase.round_number}
+            self.events.send(PHASE_EVENT, phase.text, state=phase.state, **known)
+
+
+def tell_phases(events: EventWriter) -> None:
+    """Send all phases of the run in this process to the supervisor."""
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False  # they are no lines for people
+    logger.addHandler(PhaseTeller(events))
 
 
 class StatusFiles:
