@@ -1,13 +1,8 @@
-"""`nognet config` and the umbrella command: schema, check, exit codes, quick help."""
+"""`nognet config` and the umbrella command: schema, check, exit codes."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +12,6 @@ from typer.testing import CliRunner
 import nognet
 from nognet.commands.main import app, main
 from nognet.config import SiteConfig, StudyConfig
-
-HEAVY = ("torch", "flwr", "SimpleITK", "matplotlib", "opacus", "monai", "scipy")
 
 
 def _run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -89,55 +82,3 @@ def test_a_wrong_command_line_ends_with_exit_code_2(
 def test_the_version_is_printed_to_stdout() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"{nognet.__version__}\n")
-
-
-def _run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": "100"},
-        timeout=60,
-    )
-
-
-def _own_subcommands() -> list[list[str]]:
-    groups = [group.name for group in app.registered_groups]
-    commands = [
-        command.name or command.callback.__name__.replace("_", "-")
-        for command in app.registered_commands
-        if command.callback
-    ]
-    return [[], *([name] for name in (*groups, *commands) if name)]
-
-
-@pytest.mark.parametrize("words", _own_subcommands(), ids=" ".join)
-def test_help_imports_nothing_heavy(words: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from nognet.commands.main import main\n"
-        "sys.argv = ['nognet', *sys.argv[1:]]\n"
-        "try:\n    main()\n"
-        "except SystemExit:\n    pass\n"
-        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])\n"
-    )
-    finished = _run_python(code, *words, "--help")
-    assert "Usage" in finished.stdout
-    assert finished.stdout.rstrip().endswith("heavy: []")
-
-
-def test_help_answers_in_under_half_a_second() -> None:
-    # Processor seconds and not the clock's: other processes may hold the cores meanwhile.
-    code = "import sys; sys.argv = ['nognet', '--help']; import nognet.commands.main as m; m.main()"
-    best = math.inf
-    for _ in range(5):
-        began = _children_seconds()
-        _run_python(code)
-        best = min(best, _children_seconds() - began)
-    assert best < 0.5
-
-
-def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
