@@ -11,6 +11,7 @@
     |-- PrivacyError      10   a privacy setting that can't be met
     |   `-- PrivacyBudgetError 11
     |-- ProvisionError    12   keys or certificates are missing, expired or don't match
+    |-- EgressError       13   something may not leave the site, or no record of it can be kept
     `-- ConsentError      14   a study is outside what the site accepts
 
 2 is a wrong command line, 130 an interrupt (Ctrl-C), as usual on Unix.
@@ -109,6 +110,13 @@ class ProvisionError(NognetError):
 
     exit_code = 12
     default_code = "provision"
+
+
+class EgressError(NognetError):
+    """The egress gate lets a message not leave, or its audit log can't be kept or was changed."""
+
+    exit_code = 13
+    default_code = "egress"
 
 
 class ConsentError(NognetError):

@@ -21,8 +21,11 @@ from nognet.data.store import PreparedSite
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
-from nognet.wire.records import ROUND_KEY
-from nognet_client.app import build_app, site_name_of
+from nognet.wire.records import ROUND_KEY, TrainReply, TrainTask
+from nognet_client.app import UpdateCheck, build_app, site_name_of
+from nognet_client.egress.gate import UpdateFacts
+from nognet_client.egress.release import released_code
+from nognet_client.egress.replies import checked_update
 from nognet_client.flower_adapter import error_reply
 from nognet_client.tasks import TrainFunction, Work
 
@@ -30,6 +33,7 @@ _log = logging.getLogger("nognet.chaos")
 Sleep = Callable[[float], None]
 DROPPED = "SiteDropped:chaos"
 NO_REHEARSAL = "ConfigError:no-rehearsal"
+_NO_LIMIT = 1e30
 
 
 class ChaoticApp(ClientApp):
@@ -51,12 +55,12 @@ class ChaoticApp(ClientApp):
                 "does not say `rehearsal: true`. Start nognet-client without --chaos",
                 site,
             )
-            return error_reply(message, NO_REHEARSAL)
+            return error_reply(message, released_code(message, context, NO_REHEARSAL))
         striking = [f for f in self.faults if number is not None and f.strikes(site, number)]
         for fault in striking:
             if fault.kind == "drop":
                 _log.warning("chaos: %s is gone in round %d", site, number)
-                return error_reply(message, DROPPED)
+                return error_reply(message, released_code(message, context, DROPPED))
         reply = self.inner(message, context)
         for fault in striking:
             if fault.kind == "skew":  # as a reply made by such a clock: it ends when the task does
@@ -75,7 +79,10 @@ def chaotic_app(text: str, work: Work | None = None, *, sleep: Sleep = time.slee
     """
     faults, usual = parse_chaos(text), work or Work()
     return ChaoticApp(
-        build_app(Work(train=_disturbed(usual.train, faults, sleep), evaluate=usual.evaluate)),
+        build_app(
+            Work(train=_disturbed(usual.train, faults, sleep), evaluate=usual.evaluate),
+            _ungated(faults),
+        ),
         faults,
     )
 
@@ -88,13 +95,27 @@ def deployed_chaotic_app(text: str) -> ClientApp:
     """
     faults = parse_chaos(text)
     train = _disturbed(train_round, faults, time.sleep)
-    inner = build_app(Work(train=train, faults=kinds_text(faults)))
+    inner = build_app(Work(train=train, faults=kinds_text(faults)), _ungated(faults))
     return ChaoticApp(inner, faults, rehearsals_only=True)
 
 
 def kinds_text(faults: Sequence[Fault]) -> str:
     """Name the kinds of faults as a site tells them to its coordinator."""
     return ".".join(sorted({fault.kind for fault in faults}))
+
+
+def _ungated(faults: Sequence[Fault]) -> UpdateCheck:
+    """Let a poisoned update out however long it is: a hostile site has no gate of its own."""
+
+    def check(
+        task: TrainTask, reply: TrainReply, study: StudyConfig, site: SiteConfig
+    ) -> UpdateFacts:
+        if any(f.kind == "poison" and f.strikes(site.name, task.round_number) for f in faults):
+            egress = site.egress.model_copy(update={"max_update_norm": _NO_LIMIT})
+            site = site.model_copy(update={"egress": egress})
+        return checked_update(task, reply, study, site)
+
+    return check
 
 
 def _disturbed(train: TrainFunction, faults: Sequence[Fault], sleep: Sleep) -> TrainFunction:

@@ -9,12 +9,15 @@ from nognet.config import StudyConfig
 from nognet.fit.evaluate import FEDERATED, VISITING
 from nognet.fit.weights import weight_spec
 from nognet.metrics.statistics import SiteStatistics
+from nognet.metrics.withholding import withhold
 from nognet.wire.flat import unpack
 from nognet.wire.records import EvaluateReply, EvaluateTask, ShareReply, ShareTask
 from nognet_client import consent
+from nognet_client.egress.limits import limits_of
 from nognet_client.own_model import OwnModel, check_shares
 from nognet_client.reply_cache import ReplyCache, task_digest
-from nognet_client.tasks import Site, Work, agreed_study, request_of
+from nognet_client.site import Site
+from nognet_client.tasks import Work, agreed_study, request_of
 
 _log = logging.getLogger("nognet.client")
 
@@ -22,9 +25,12 @@ _log = logging.getLogger("nognet.client")
 def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     """Evaluate the global weights, or another site's model, on a split of the site's own patients.
 
+    What may not leave of the figures is withheld already in what is kept and given.
+
     Raises:
         ContractError: the study's numbers mean something else than the site's.
         ConfigError: another site's model visits, but study or site don't agree to that.
+        EgressError: no figures of the split may leave.
         ConsentError: the evaluation is outside what the site accepts.
     """
     study = agreed_study(task, site)
@@ -32,6 +38,7 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     consent.check_evaluating(asked, task)
     if task.model_of is not None:
         check_shares(study, site.config)
+    limits = limits_of(site, task.split)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, EvaluateReply)
     if kept is not None:
@@ -43,7 +50,7 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
         site=site.config.name,
         round_number=task.round_number,
         split=task.split,
-        statistics=consent.permitted(found, site.config.consent).to_flat(),
+        statistics=withhold(consent.permitted(found, site.config.consent), limits).to_flat(),
         seconds=time.perf_counter() - started,
         model_of=task.model_of,
     )

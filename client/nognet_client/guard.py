@@ -1,7 +1,7 @@
 """The guard at the site's edge: what goes wrong inside leaves as class and code, never as text.
 
 Flower sends ``str(exception)`` to the coordinator, and that text may hold paths and names of
-patients. Here is the one broad ``except`` of the project.
+patients. Here is the one broad ``except`` of the project. What goes well passes the gate.
 """
 
 from __future__ import annotations
@@ -12,30 +12,37 @@ from collections.abc import Callable
 
 from flwr.app import Context, Message, RecordDict
 
+from nognet.config import SiteConfig
 from nognet.errors import NognetError
+from nognet_client.egress.release import Outgoing, release, released_code, site_of
 from nognet_client.flower_adapter import error_reply
 
 _log = logging.getLogger("nognet.client")
-Handler = Callable[[RecordDict, Context], RecordDict]
+Handler = Callable[[RecordDict, SiteConfig], Outgoing]
 
 
 def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
-    """Make a message handler of a content handler; whatever it raises becomes class and code."""
+    """Make a message handler of a content handler.
+
+    What it gives is checked and recorded by the gate before it leaves; whatever it raises becomes
+    class and code, recorded as well.
+    """
 
     def answer(message: Message, context: Context) -> Message:
         try:
-            return Message(handler(message.content, context), reply_to=message)
+            site = site_of(context)
+            return Message(release(site, handler(message.content, site)), reply_to=message)
         except NognetError as err:
             _log.error("%s (the coordinator is told only '%s')", err, public_code(err))
-            return error_reply(message, public_code(err))
+            return error_reply(message, released_code(message, context, public_code(err)))
         except Exception as err:  # noqa: BLE001  the guard: no text may leave
             _log.exception("unexpected; the coordinator is told only '%s'", public_code(err))
-            return error_reply(message, public_code(err))
+            return error_reply(message, released_code(message, context, public_code(err)))
 
     return answer
 
 
-def public_code(error: Exception) -> str:
+def public_code(error: BaseException) -> str:
     """Give the class and the code of a failure, in letters, digits and hyphens alone.
 
     >>> public_code(FileNotFoundError("/data/Miller_Anna.dcm"))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import nognet
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.config.consent import LOSS
 from nognet.data.store import PreparedSite
@@ -24,14 +21,12 @@ from nognet.metrics.statistics import SiteStatistics
 from nognet.progress import STEP_DONE, STEPS_LOGGER, Clock, Pace, StepDone
 from nognet.types import Split
 from nognet.wire.contract import (
-    PROTOCOL_VERSION,
     contract,
     contract_hash,
     describe_differences,
     differing_items,
 )
 from nognet.wire.records import (
-    FAULTS,
     EvaluateTask,
     JoinReply,
     JoinTask,
@@ -40,10 +35,12 @@ from nognet.wire.records import (
     TrainTask,
 )
 from nognet_client import consent
+from nognet_client.egress.counts import check_training_patients, released_counts
 from nognet_client.own_model import OwnModel
 from nognet_client.rehearsal import check_rehearsal
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.request import Request
+from nognet_client.site import Site, software_versions
 
 _log = logging.getLogger("nognet.client")
 _steps_log = logging.getLogger(STEPS_LOGGER)
@@ -95,19 +92,6 @@ class Work:
     faults: str = ""
 
 
-@dataclass(frozen=True)
-class Site:
-    """A site that is ready to work."""
-
-    config: SiteConfig
-    prepared: PreparedSite
-
-    @property
-    def facts(self) -> tuple[str, str]:
-        """What the site's replies depend on besides the task."""
-        return self.config.digest(), self.prepared.fingerprint
-
-
 def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     """Say who the site is and what its numbers mean; warn here if the study's mean another thing.
 
@@ -131,9 +115,15 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     else:
         _admit(study, site, task.run_token)
         _log.info("%s joins study '%s'", name, study.name)
-    counts, shares = site.prepared.counts(), site.config.share_models
-    versions = software_versions() | ({FAULTS: work.faults} if work.faults else {})
-    return JoinReply(name, versions, mine, counts, shares)
+    least = site.config.egress.min_patients
+    return JoinReply(
+        site=name,
+        versions=software_versions(work.faults),
+        contract=mine,
+        counts=released_counts(site.prepared, least),
+        shares_models=site.config.share_models,
+        min_patients=least,
+    )
 
 
 def _admit(study: StudyConfig, site: Site, run_token: str) -> None:
@@ -157,11 +147,13 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     Raises:
         ContractError: the study's numbers mean something else than the site's.
         ConsentError: the round is outside what the site accepts.
+        EgressError: the site has fewer training patients than `egress.min_patients`.
         TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
     """
     study = agreed_study(task, site)
     asked = request_of(task, study, site)
     consent.check_training(asked, task.round_number)
+    check_training_patients(site)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, TrainReply)
     if kept is not None:
@@ -198,16 +190,6 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     )
     cache.keep(task, digest, reply)
     return reply
-
-
-def software_versions() -> dict[str, str]:
-    """Name the software that the site's numbers depend on."""
-    return {
-        "nognet": nognet.__version__,
-        "protocol": str(PROTOCOL_VERSION),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("torch", "flwr", "numpy")},
-    }
 
 
 def agreed_study(task: TrainTask | EvaluateTask | ShareTask, site: Site) -> StudyConfig:

@@ -7,6 +7,7 @@ from nognet.config.central_privacy import (
     CentralPrivacyConfig,
 )
 from nognet.config.consent import AcceptedStudy, ConsentConfig
+from nognet.config.egress import EgressConfig
 from nognet.config.federation import FederationConfig
 from nognet.config.learning import (
     LossConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "BulyanConfig",
     "CentralPrivacyConfig",
     "ConsentConfig",
+    "EgressConfig",
     "FedAdagradConfig",
     "FedAdamConfig",
     "FedAvgConfig",

@@ -15,6 +15,7 @@ from nognet.config.base import (
     resolve_paths,
 )
 from nognet.config.consent import ConsentConfig
+from nognet.config.egress import EgressConfig
 from nognet.config.privacy import PrivacyConfig
 
 
@@ -140,6 +141,7 @@ class SiteConfig(ConfigModel):
     """The site's own limits; of these and the study's the stricter holds."""
     consent: ConsentConfig | None = None
     """Which studies the site takes part in, and how far; by default in any."""
+    egress: EgressConfig = EgressConfig()
     share_models: bool = False
     """Where a study asks for it (`personalisation.cross_site`), let this site's own model go to the
     coordinator and on to the other sites that share theirs, and evaluate theirs here. Models

@@ -27,6 +27,8 @@ from nognet.types import RoiPair, Split
 
 FEDERATED, PERSONALISED, VISITING = "federated", "personalised", "visiting"
 """Predictors: the global model, a site's own beside it, and another site's."""
+COPY, ISOTROPIC = "copy", "isotropic"
+"""Baselines."""
 _BATCH_SIZE = 4
 
 
@@ -70,8 +72,8 @@ def evaluate_split(
         trained = {n: network_predictor(net, device, precision) for n, net in networks.items()}
         predictors = {
             **trained,
-            "copy": copy_baseline,
-            "isotropic": isotropic_growth(median_growth(prepared.pairs("train"))),
+            COPY: copy_baseline,
+            ISOTROPIC: isotropic_growth(median_growth(prepared.pairs("train"))),
         }
         factors = {}
         if split == "test":  # on the patients that calibrate it, coverage would mean nothing

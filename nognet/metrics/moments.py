@@ -27,12 +27,15 @@ class Moments:
         n_patients: Patients behind them.
         total: Sum of the values.
         total_squares: Sum of their squares.
+        withheld: Sites whose pairs are not in these sums, for too few patients stand behind them
+            (`nognet.metrics.withholding`).
     """
 
     n_pairs: int = 0
     n_patients: int = 0
     total: float = 0.0
     total_squares: float = 0.0
+    withheld: int = 0
 
     @classmethod
     def of(cls, values: Iterable[float], patients: Iterable[str]) -> Moments:
@@ -58,6 +61,7 @@ class Moments:
             n_patients=self.n_patients + other.n_patients,
             total=self.total + other.total,
             total_squares=self.total_squares + other.total_squares,
+            withheld=self.withheld + other.withheld,
         )
 
     @property
@@ -100,7 +104,11 @@ class StratifiedMoments:
     def figure(self) -> dict[str, Any]:
         """Give the figure of `metrics.json`: mean, sd, counts, and each stratum's mean."""
         strata = {
-            name: {"mean": moments.mean, "n_pairs": moments.n_pairs}
+            name: {
+                "mean": moments.mean,
+                "n_pairs": moments.n_pairs,
+                "withheld": moments.withheld,
+            }
             for name, moments in self.strata.items()
         }
         return {
@@ -108,6 +116,7 @@ class StratifiedMoments:
             "sd": self.all.sd,
             "n_patients": self.all.n_patients,
             "n_pairs": self.all.n_pairs,
+            "withheld": self.all.withheld,
             "strata": strata,
         }
 
@@ -121,12 +130,14 @@ class Concordance:
         comparisons: Growing pairs times the others, within each site.
         n_pairs: Pairs that were compared.
         n_patients: Patients behind them.
+        withheld: Sites whose comparisons are not in these, as in `Moments`.
     """
 
     wins: float = 0.0
     comparisons: int = 0
     n_pairs: int = 0
     n_patients: int = 0
+    withheld: int = 0
 
     @classmethod
     def of(
@@ -156,6 +167,7 @@ class Concordance:
             comparisons=self.comparisons + other.comparisons,
             n_pairs=self.n_pairs + other.n_pairs,
             n_patients=self.n_patients + other.n_patients,
+            withheld=self.withheld + other.withheld,
         )
 
     @property
@@ -170,6 +182,7 @@ class Concordance:
             "sd": None,
             "n_patients": self.n_patients,
             "n_pairs": self.n_pairs,
+            "withheld": self.withheld,
             "strata": {},
         }
 

@@ -1,7 +1,8 @@
 """All that a site tells of its pairs: predictor -> metric -> mergeable sums, and their wire form.
 
-On the wire they are numbers under keys such as ``federated|dsc|growing|total``. What comes back is
-checked as input from outside: known fields, finite, and sums that some set of values can have.
+On the wire they are numbers under keys such as ``federated|dsc|growing|total``; sums that a site
+withholds are the one number ``federated|dsc|growing|withheld``. What comes back is checked as input
+from outside: known fields, finite, and sums that some set of values can have.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
 
 SEPARATOR = "|"
 ALL = "all"
+WITHHELD = "withheld"
 MAX_COUNT = 10**9
 _MAX_VALUE = 1e9  # of a metric of one pair, far above any that can occur
 _PREDICTOR = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -121,7 +123,11 @@ class SiteStatistics:
         }
 
     def to_flat(self) -> dict[str, float]:
-        """Flatten to numbers under stable keys ``predictor|metric|stratum|field``, sorted."""
+        """Flatten to numbers under stable keys ``predictor|metric|stratum|field``, sorted.
+
+        Raises:
+            ValueError: sites were merged, some of which withheld something: that doesn't travel.
+        """
         flat: dict[str, float] = {}
         for predictor, statistics in self.predictors.items():
             flat |= _flat_sums((predictor, GROWTH_AUC, ALL), statistics.growth)
@@ -182,7 +188,12 @@ def _stratify(rows: Sequence[PairRow], metric: str) -> StratifiedMoments:
 
 
 def _flat_sums(prefix: tuple[str, str, str], sums: Moments | Concordance) -> dict[str, float]:
-    return {SEPARATOR.join((*prefix, key)): value for key, value in asdict(sums).items()}
+    values = asdict(sums)
+    withheld = values.pop(WITHHELD)
+    if withheld and sums.n_pairs:
+        raise ValueError("merged statistics of which a part is withheld don't travel")
+    values = {WITHHELD: withheld} if withheld else values
+    return {SEPARATOR.join((*prefix, key)): value for key, value in values.items()}
 
 
 def _grouped(flat: Mapping[str, float]) -> Groups:
@@ -202,7 +213,9 @@ def _grouped(flat: Mapping[str, float]) -> Groups:
 def _stratified(groups: Groups, predictor: str, metric: str) -> StratifiedMoments:
     overall = _rebuilt(Moments, groups, (predictor, metric, ALL))
     strata = {name: _rebuilt(Moments, groups, (predictor, metric, name)) for name in STRATA}
-    if sum(part.n_pairs for part in strata.values()) != overall.n_pairs:
+    known = sum(part.n_pairs for part in strata.values())
+    is_whole = not any(part.withheld for part in (overall, *strata.values()))
+    if (known != overall.n_pairs) if is_whole else (known > overall.n_pairs):
         raise WireError(
             f"statistics {predictor}|{metric}: the strata's pairs don't add up to all pairs",
             code="inconsistent",
@@ -213,7 +226,9 @@ def _stratified(groups: Groups, predictor: str, metric: str) -> StratifiedMoment
 def _rebuilt(kind: type[Sums], groups: Groups, name: tuple[str, str, str]) -> Sums:
     """Take one group of numbers out of `groups` and make its sums of it."""
     values = groups.pop(name, {})
-    expected = {entry.name for entry in fields(kind)}
+    if values == {WITHHELD: 1}:
+        return kind(withheld=1)
+    expected = {entry.name for entry in fields(kind)} - {WITHHELD}
     if set(values) != expected:
         raise WireError(
             f"statistics {SEPARATOR.join(name)}: found fields {sorted(values)}, expected "

@@ -157,6 +157,12 @@ def _finish_site(
     return write_site_files(site, folder, seed, rows=rows, nodules=nodules, series=series)
 
 
+_SITE_NOTE = """\
+# A phantom hospital. egress.min_patients is 1 since no patient is behind its small splits;
+# a hospital leaves it out, and figures with fewer than 5 patients behind them are withheld.
+"""
+
+
 def write_site_files(
     site: int,
     folder: Path,
@@ -175,7 +181,7 @@ def write_site_files(
         writer.writerows(rows)
         write_text_atomic(folder / "studies.csv", text.getvalue())
     site_file = yaml.safe_dump(site_settings(site, seed), sort_keys=False)
-    write_text_atomic(folder / "site.yaml", site_file)
+    write_text_atomic(folder / "site.yaml", _SITE_NOTE + site_file)
     truth = {
         "note": TRUTH_NOTE,
         "schema_version": 1,
@@ -208,6 +214,7 @@ def site_settings(site: int, seed: int) -> dict[str, Any]:
         "state": "state",
         "seed": seed,
         "device": "cpu",
+        "egress": {"min_patients": 1},
         "server": {
             "address": "127.0.0.1:9443",
             "ca": "../pki/ca.crt",

@@ -53,6 +53,8 @@ class Difference:
     model: float | None
     reference: float | None
     n_pairs: int
+    withheld: int = 0
+    """Sites whose pairs are not in it (`nognet.report.withheld`)."""
 
     @property
     def value(self) -> float | None:
@@ -152,6 +154,16 @@ def pairs_of(figure: Figure | None, stratum: Stratum | None = None) -> int:
     return 0 if part is None else part.n_pairs
 
 
+def withheld_of(figure: Figure | None, stratum: Stratum | None = None) -> int:
+    """Count the sites that withhold their part of a figure or of one of its strata."""
+    if figure is None:
+        return 0
+    if stratum is None:
+        return figure.withheld
+    part = figure.strata.get(stratum)
+    return 0 if part is None else part.withheld
+
+
 def final_figures(metrics: RunMetrics) -> dict[str, Figures]:
     """Give each site's test figures in the order of names, all sites pooled last."""
     if metrics.final is None:
@@ -197,6 +209,7 @@ def _compare(site: str, figures: Figures) -> SiteComparison:
             mean_of(model.get(headline.metric), headline.stratum),
             mean_of(reference.get(headline.metric), headline.stratum),
             pairs_of(model.get(headline.metric), headline.stratum),
+            withheld_of(model.get(headline.metric), headline.stratum),
         )
         for headline in HEADLINES
     )

@@ -38,6 +38,7 @@ from nognet.report.summary import (
     training_sentence,
     verdict_words,
 )
+from nognet.report.withheld import withheld_sentence
 from nognet.types import STRATA
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def _content(metrics: RunMetrics, cases: Sequence[DrawnCase]) -> dict[str, Any]:
         "result_sentence": result_sentence(metrics),
         "privacy_sentence": privacy_sentence(metrics),
         "personal_sentence": personal_sentence(metrics),
+        "withheld": withheld_sentence(metrics),
         "visit_tables": visit_tables(metrics),
         "visits_sentence": visits_sentence(metrics),
         "alone": is_alone(metrics),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from nognet.report.comparison import ALL_SITES, final_figures, model_of
 from nognet.report.metrics_file import Figure, RunMetrics
 from nognet.report.numbers import count, number
+from nognet.report.withheld import is_withheld
 
 
 def interval_sentences(metrics: RunMetrics) -> tuple[str, ...]:
@@ -28,7 +29,7 @@ def _sentences(metrics: RunMetrics) -> Iterator[str]:
         coverage, width = model.get("interval_coverage"), model.get("interval_width")
         if coverage is not None and coverage.mean is not None:
             yield f"{site}: {_found(promised, coverage.mean, coverage, width)}"
-        elif coverage is not None and site != ALL_SITES:
+        elif coverage is not None and site != ALL_SITES and not is_withheld(coverage):
             without.append(site)
     if without:
         yield (

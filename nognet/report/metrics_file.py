@@ -34,10 +34,11 @@ class _Part(BaseModel):
 
 
 class StratumFigure(_Part):
-    """A metric's mean over the pairs of one growth stratum."""
+    """A metric's mean over the pairs of one growth stratum; `withheld` as in `Figure`."""
 
     mean: float | None
     n_pairs: int = Field(ge=0)
+    withheld: int = Field(default=0, ge=0)
 
 
 class Figure(_Part):
@@ -47,6 +48,9 @@ class Figure(_Part):
     sd: float | None
     n_patients: int = Field(ge=0)
     n_pairs: int = Field(ge=0)
+    withheld: int = Field(default=0, ge=0)
+    """Sites whose pairs are not in it: fewer patients than their `min_patients` are behind them, or
+    it would tell of such."""
     strata: dict[Stratum, StratumFigure] = {}
 
 
@@ -55,11 +59,11 @@ Figures = dict[str, dict[str, Figure]]
 
 
 class SplitCounts(_Part):
-    """What a site holds in one split."""
+    """What a site holds in one split; None is withheld, as a figure is."""
 
-    patients: int = Field(ge=0)
-    pairs: int = Field(ge=0)
-    strata: dict[Stratum, int] = {}
+    patients: int | None = Field(ge=0)
+    pairs: int | None = Field(ge=0)
+    strata: dict[Stratum, int | None] = {}
 
 
 class SiteEntry(_Part):
@@ -67,6 +71,8 @@ class SiteEntry(_Part):
 
     counts: dict[Split, SplitCounts] = {}
     joined: dict[str, str | int | float | bool | None] = {}
+    min_patients: int = Field(default=1, ge=1)
+    """The site withholds counts and figures with fewer patients behind them."""
 
 
 class TrainFigures(_Part):

@@ -10,13 +10,13 @@ from nognet.report.comparison import (
     MODEL,
     REFERENCE,
     ResultRow,
-    mean_of,
     ordered_metrics,
     pairs_of,
     result_rows,
 )
 from nognet.report.metrics_file import Figure, RunMetrics, SiteRound
 from nognet.report.numbers import DASH, bytes_text, count, number, seconds_text, signed
+from nognet.report.withheld import count_text, is_withheld, mean_text, shares_of
 from nognet.types import STRATA
 
 
@@ -71,15 +71,14 @@ def cohort_rows(metrics: RunMetrics) -> list[dict[str, object]]:
     listed: list[dict[str, object]] = []
     for site, entry in sorted(metrics.sites.items()):
         for split, counts in entry.counts.items():
-            total = sum(counts.strata.values())
-            shares = {s: counts.strata.get(s, 0) / total if total else None for s in STRATA}
+            shares = shares_of(counts.strata)
             listed.append(
                 {
                     "site": site,
                     "split": split,
-                    "patients": count(counts.patients),
-                    "pairs": count(counts.pairs),
-                    "strata": {s: count(counts.strata.get(s)) for s in STRATA},
+                    "patients": count_text(counts.patients),
+                    "pairs": count_text(counts.pairs),
+                    "strata": {s: count_text(counts.strata.get(s, 0)) for s in STRATA},
                     "shares": {s: _percent(share) for s, share in shares.items()},
                     "widths": {s: f"{100 * (share or 0):.1f}" for s, share in shares.items()},
                 }
@@ -161,7 +160,7 @@ def _cell(row: ResultRow, metric: str) -> Cell:
     difference = row.difference(metric)
     note = "" if difference is None else signed(difference, decimals)
     tone = _tone(metric, difference, decimals)
-    return Cell(number(mean_of(figure), decimals), spread, note, tone)
+    return Cell(mean_text(figure, None, decimals), spread, note, tone)
 
 
 def _stratum_cells(row: ResultRow, metric: str) -> Iterator[Cell]:
@@ -170,11 +169,12 @@ def _stratum_cells(row: ResultRow, metric: str) -> Iterator[Cell]:
         figure = row.figures.get(metric)
         difference = row.difference(metric, stratum)
         if row.predictor == REFERENCE or difference is None:
-            note = f"{count(pairs_of(figure, stratum))} pairs"
+            known = not is_withheld(figure, stratum)
+            note = f"{count(pairs_of(figure, stratum))} pairs" if known else ""
         else:
             note = signed(difference, decimals)
         tone = _tone(metric, difference, decimals)
-        yield Cell(number(mean_of(figure, stratum), decimals), note=note, tone=tone)
+        yield Cell(mean_text(figure, stratum, decimals), note=note, tone=tone)
 
 
 def _tone(metric: str, difference: float | None, decimals: int) -> str:

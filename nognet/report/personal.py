@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nognet.metrics.definitions import DEFINITIONS
-from nognet.report.comparison import HEADLINES, Headline, mean_of
+from nognet.report.comparison import HEADLINES, Headline
 from nognet.report.metrics_file import RunMetrics
-from nognet.report.numbers import number
+from nognet.report.withheld import mean_text
 
 _PARTS = {
     "norms": "The normalisation layers",
@@ -94,7 +94,7 @@ def _table(metrics: RunMetrics, headline: Headline) -> VisitTable:
     rows = []
     for model_of in models:
         figures = [found[model_of].get(site, {}).get(headline.metric) for site in sites]
-        cells = (number(mean_of(f, headline.stratum), headline.decimals) for f in figures)
+        cells = (mean_text(f, headline.stratum, headline.decimals) for f in figures)
         rows.append(VisitRow(model_of, tuple(cells)))
     unit = DEFINITIONS[headline.metric].unit
     title = f"{headline.title} ({unit})" if unit else headline.title

@@ -45,7 +45,7 @@ def training_sentence(metrics: RunMetrics) -> str:
     of_planned = f" of {planned}" if isinstance(planned, int) and planned != done else ""
     sites = sorted(metrics.sites)
     patients = sum(
-        entry.counts["train"].patients
+        entry.counts["train"].patients or 0
         for entry in metrics.sites.values()
         if "train" in entry.counts
     )
@@ -165,14 +165,21 @@ def privacy_sentence(metrics: RunMetrics) -> str:
 def _difference_words(difference: Difference) -> str:
     headline = difference.headline
     unit = f" {headline.unit}" if headline.unit else ""
+    if difference.withheld and not difference.n_pairs:
+        return f"{headline.title} withheld (too few patients)"
     if difference.value is None:
         return f"{headline.title} not measured ({_plural(difference.n_pairs, 'pair')})"
     return (
         f"{headline.title} {signed(difference.value, headline.decimals)}{unit} "
         f"({number(difference.model, headline.decimals)} against "
         f"{number(difference.reference, headline.decimals)}, "
-        f"{_plural(difference.n_pairs, 'pair')})"
+        f"{_plural(difference.n_pairs, 'pair')}{_without(difference.withheld)})"
     )
+
+
+def _without(withheld: int) -> str:
+    """Say how many sites are not in a pooled figure."""
+    return f"; {_plural(withheld, 'site')} withheld" if withheld else ""
 
 
 def _plural(amount: int, noun: str) -> str:

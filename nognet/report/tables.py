@@ -12,10 +12,10 @@ from nognet.metrics.definitions import (
     NOT_COMPARABLE_TEXT,
     STRATUM_TEXTS,
 )
-from nognet.report.comparison import MODEL, ResultRow, compare_sites, mean_of, result_rows
+from nognet.report.comparison import MODEL, ResultRow, compare_sites, result_rows
 from nognet.report.intervals import interval_sentences
 from nognet.report.metrics_file import RunMetrics
-from nognet.report.numbers import count, number, signed
+from nognet.report.numbers import signed
 from nognet.report.personal import personal_sentence, visits_sentence
 from nognet.report.summary import (
     absence_sentence,
@@ -23,6 +23,7 @@ from nognet.report.summary import (
     rehearsal_sentence,
     result_sentence,
 )
+from nognet.report.withheld import count_text, is_withheld, mean_text, shares_of, withheld_sentence
 from nognet.types import STRATA, Stratum
 
 if TYPE_CHECKING:
@@ -104,13 +105,16 @@ def cohort_lines(metrics: RunMetrics) -> Iterator[str]:
         counts = entry.counts.get("test")
         if counts is None:
             continue
-        total = sum(counts.strata.values())
+        shares = shares_of(counts.strata)
         mix = ", ".join(
-            f"{name} {count(counts.strata.get(name, 0))}"
-            + (f" ({100 * counts.strata.get(name, 0) / total:.0f} %)" if total else "")
+            f"{name} {count_text(counts.strata.get(name, 0))}"
+            + ("" if (share := shares[name]) is None else f" ({100 * share:.0f} %)")
             for name in STRATA
         )
-        yield f"  {site}: {count(counts.patients)} patients, {count(counts.pairs)} pairs; {mix}"
+        yield (
+            f"  {site}: {count_text(counts.patients)} patients, {count_text(counts.pairs)} pairs; "
+            f"{mix}"
+        )
 
 
 def _columns_that_fit(width: int) -> Columns:
@@ -127,7 +131,7 @@ def _cell(row: ResultRow, metric: str, stratum: Stratum | None) -> Text:
     from rich.text import Text
 
     decimals = min(DEFINITIONS[metric].decimals, 3)
-    text = Text(number(mean_of(row.figures.get(metric), stratum), decimals))
+    text = Text(mean_text(row.figures.get(metric), stratum, decimals))
     if row.predictor == MODEL:
         text.stylize("bold")
     difference = row.difference(metric, stratum)
@@ -143,7 +147,7 @@ def _pairs_behind(row: ResultRow, columns: Columns) -> Iterator[str]:
     """Give the pairs behind each column, and the patients behind the first."""
     for metric, stratum, _ in columns:
         figure = row.figures.get(metric)
-        if figure is None:
+        if figure is None or is_withheld(figure, stratum):
             yield ""
         elif stratum is None:
             yield f"{figure.n_patients} pat." if metric == "psnr" else f"n {figure.n_pairs}"
@@ -165,7 +169,8 @@ def _lines_below(metrics: RunMetrics) -> Iterator[str]:
         yield from (f"  {sentence}" for sentence in intervals)
     caution = caution_sentence(compare_sites(metrics))
     own = rehearsal_sentence(metrics), personal_sentence(metrics), visits_sentence(metrics)
-    yield from (line for line in (*own, absence_sentence(metrics), caution) if line)
+    said = (*own, withheld_sentence(metrics), absence_sentence(metrics), caution)
+    yield from (line for line in said if line)
     yield "Definitions:"
     for name in CONSOLE_METRICS:
         yield f"  {DEFINITIONS[name].title}: {DEFINITIONS[name].short}"

@@ -19,7 +19,12 @@ SITE_NAME = re.compile(NAME_PATTERN)
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
 _VERSION = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 
+WITHHELD = "|withheld"
+"""Ends the key of a count that a site withholds; its value is 1."""
+MIN_PATIENTS = "min-patients"
+
 Counts = Mapping[Split, Mapping[str, Any]]
+"""Split -> ``patients``, ``pairs`` and, by stratum, ``strata``; None is withheld."""
 _NONE: frozenset[str] = frozenset()
 
 
@@ -113,31 +118,43 @@ def versions(json_text: str) -> dict[str, str]:
 
 
 def flat_counts(counts: Counts) -> dict[str, int]:
-    """Flatten counts of patients and pairs by split and stratum to ``train|pairs``."""
-    return {
-        f"{split}|{name}": int(value)
-        for split in SPLITS
-        for name, value in (
-            ("patients", counts[split]["patients"]),
-            ("pairs", counts[split]["pairs"]),
-            *((stratum, counts[split]["strata"].get(stratum, 0)) for stratum in STRATA),
-        )
-    }
+    """Flatten counts of patients and pairs by split and stratum to ``train|pairs``.
+
+    >>> nothing = {"patients": None, "pairs": None, "strata": dict.fromkeys(STRATA)}
+    >>> list(flat_counts(dict.fromkeys(SPLITS, nothing)))[0]
+    'train|patients|withheld'
+    """
+    flat: dict[str, int] = {}
+    for split in SPLITS:
+        of_split = counts[split]
+        strata = [(stratum, of_split["strata"].get(stratum, 0)) for stratum in STRATA]
+        totals = [("patients", of_split["patients"]), ("pairs", of_split["pairs"])]
+        for name, value in [*totals, *strata]:
+            key = f"{split}|{name}"
+            flat |= {key + WITHHELD: 1} if value is None else {key: int(value)}
+    return flat
 
 
 def nested_counts(record: Mapping[str, Any]) -> Counts:
     """Rebuild `flat_counts`' argument."""
     flat = numbers(record)
     names = ("patients", "pairs", *STRATA)
-    expect_keys(set(flat), {f"{split}|{name}" for split in SPLITS for name in names})
+    found = {key.removesuffix(WITHHELD) for key in flat}
+    expect_keys(found, {f"{split}|{name}" for split in SPLITS for name in names})
+    if len(found) != len(flat):
+        raise WireError("a count is both there and withheld", code="counts")
     return {
         split: {
-            "patients": count(flat, f"{split}|patients"),
-            "pairs": count(flat, f"{split}|pairs"),
-            "strata": {stratum: count(flat, f"{split}|{stratum}") for stratum in STRATA},
+            "patients": _count_or_none(flat, f"{split}|patients"),
+            "pairs": _count_or_none(flat, f"{split}|pairs"),
+            "strata": {stratum: _count_or_none(flat, f"{split}|{stratum}") for stratum in STRATA},
         }
         for split in SPLITS
     }
+
+
+def _count_or_none(flat: Mapping[str, float], key: str) -> int | None:
+    return count(flat, key) if key in flat else None
 
 
 def shown(names: AbstractSet[str]) -> list[str]:

@@ -104,7 +104,7 @@ def ask_to_evaluate(
     the global one, as the study says.
 
     Raises:
-        FederationError: no site gave usable statistics.
+        FederationError: no site gave usable statistics, and not because all withhold theirs.
     """
     tell_phase("testing" if split == "test" else "evaluating", round_number=round_number)
     busy = [site for site in here if site in (late or {})]
@@ -125,7 +125,7 @@ def ask_to_evaluate(
     done = deliver(run, envelopes, f"round {round_number}", f"evaluate on {split}")
     found = check_evaluation(done.deliveries, split=split, round_number=round_number)
     evaluation = replace(found, left_out={**found.left_out, **dict.fromkeys(busy, LATE)})
-    if not evaluation.statistics:
+    if not evaluation.is_possible:
         raise FederationError(
             f"round {round_number}: no site gave usable {split} figures "
             f"({reasons_text(evaluation.left_out)}); the run goes on with --resume "

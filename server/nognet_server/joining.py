@@ -27,7 +27,13 @@ _RETRY_DECLINED_S = 600.0  # a changed site.yaml may accept; asking more often o
 
 @dataclass(frozen=True)
 class Member:
-    """A site that takes part; `shares_models`: it lets its own model visit other sites."""
+    """A site that takes part.
+
+    Attributes:
+        counts: Its patients and pairs; None where it withholds them.
+        shares_models: It lets its own model visit other sites.
+        min_patients: It withholds counts and figures with fewer behind them.
+    """
 
     name: str
     node_id: int
@@ -35,6 +41,7 @@ class Member:
     versions: Mapping[str, str]
     counts: Counts
     shares_models: bool = False
+    min_patients: int = 1
 
 
 @dataclass(frozen=True)
@@ -176,13 +183,14 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
         reply.versions,
         reply.counts,
         reply.shares_models,
+        reply.min_patients,
     )
     refused = {i: r for i, r in roster.refused.items() if i != int(node.node_id)}
     pairs = {split: reply.counts[split]["pairs"] for split in ("train", "validation", "test")}
     _log.info(
-        "%s joined: %d training, %d validation, %d test pairs",
+        "%s joined: %s training, %s validation, %s test pairs",
         reply.site,
-        *pairs.values(),
+        *("too few to tell" if found is None else found for found in pairs.values()),
     )
     return replace(roster, members={**others, reply.site: member}, refused=refused)
 
@@ -198,6 +206,11 @@ def _checked(delivery: Delivery, node: NodeInfo, task: JoinTask) -> JoinReply:
         )
     _check_faults(reply, task)
     check_same(task.contract, reply.contract)
+    if reply.counts["train"]["patients"] is None:
+        raise WireError(
+            f"has fewer than {reply.min_patients} training patients (egress.min_patients at the "
+            "site), so it can't train"
+        )
     if reply.counts["train"]["pairs"] == 0:
         raise WireError("has no training pairs; `nognet check` at the site says why")
     return reply

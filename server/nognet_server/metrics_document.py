@@ -76,7 +76,11 @@ def metrics_document(
         "seconds": round(seconds, 3),
         "definitions": definition_texts(),
         "sites": {
-            name: {"counts": member.counts, "joined": dict(member.versions)}
+            name: {
+                "counts": member.counts,
+                "joined": dict(member.versions),
+                "min_patients": member.min_patients,
+            }
             for name, member in sorted(values.roster.members.items())
         },
         "refused": {r.label: r.reason for r in values.roster.refused.values()},

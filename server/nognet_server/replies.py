@@ -27,6 +27,9 @@ LATE = "late"
 """Reason of a site whose answer to an earlier round is still awaited."""
 TOO_LONG = "update-norm"
 """Reason of an update that is far longer than the others'."""
+WITHHELD = "withheld"
+"""Reason of a site with too few patients in a split to give figures of them."""
+_WITHHELD_CODE = "EgressError:withheld"
 _ENOUGH_TO_COMPARE = 3
 
 
@@ -65,6 +68,12 @@ class Evaluation:
     seconds: Mapping[str, float]
     left_out: Mapping[str, str]
     faulty: frozenset[str] = frozenset()
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there are figures, or a cause for none that is no fault: all withhold theirs."""
+        reasons = set(self.left_out.values())
+        return bool(self.statistics) or reasons == {WITHHELD}
 
     def pooled(self) -> SiteStatistics:
         """Merge all sites, in order of their names."""
@@ -229,6 +238,11 @@ def _check_evaluated(reply: EvaluateReply, split: Split, model_of: str | None) -
 
 def _left_out(delivery: Delivery, err: WireError, round_number: int, what: str) -> str:
     """Log why a site is left out and give the reason for `metrics.json`."""
+    if delivery.reason == _WITHHELD_CODE:
+        _log.info(
+            "round %d: %s withholds its %s: too few patients", round_number, delivery.site, what
+        )
+        return WITHHELD
     reason = delivery.reason or err.public_code
     if code := declined_code(reason):
         words = "round %d: %s declines %s (%s); its own log says what it accepts"

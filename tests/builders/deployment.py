@@ -216,6 +216,8 @@ def build_deployment(
             "device": "cpu",
             "threads": 1,
             "roi": {"size_vox": ROI.size_vox},
+            # splits of two and three patients: at the default of 5 they would give no figures
+            "egress": {"min_patients": 1},
             "server": {
                 "address": f"127.0.0.1:{port}",
                 "ca": str(files.ca),

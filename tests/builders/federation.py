@@ -54,8 +54,12 @@ def roi_pair(number: int, rng: np.random.Generator) -> RoiPair:
     )
 
 
-def make_site(folder: Path, name: str, *, pairs: int = 7, seed: int = 0) -> Path:
-    """Write a site with prepared pairs; give the path of its `site.yaml`."""
+def make_site(folder: Path, name: str, *, pairs: int = 7, seed: int = 0, **egress: Any) -> Path:
+    """Write a site with prepared pairs; give the path of its `site.yaml`.
+
+    `egress` are limits of its gate. Splits have two and three patients, so by default none of their
+    figures are withheld.
+    """
     rng = np.random.default_rng((seed, *name.encode()))
     made = [roi_pair(number, rng) for number in range(pairs)]
     order: tuple[Split, ...] = (
@@ -72,8 +76,15 @@ def make_site(folder: Path, name: str, *, pairs: int = 7, seed: int = 0) -> Path
     home.mkdir(parents=True)
     write_store(home / "cache", made, splits, roi=ROI)
     path = home / "site.yaml"
-    values = {"name": name, "studies": "studies.csv", "seed": 3, "device": "cpu", "threads": 1}
-    path.write_text(yaml.safe_dump({**values, "roi": {"size_vox": 32}}))
+    values: dict[str, Any] = {
+        "name": name,
+        "studies": "studies.csv",
+        "seed": 3,
+        "device": "cpu",
+        "threads": 1,
+    }
+    values |= {"roi": {"size_vox": 32}, "egress": {"min_patients": 1, **egress}}
+    path.write_text(yaml.safe_dump(values))
     return path
 
 

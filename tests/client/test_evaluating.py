@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from nognet_client.evaluating import evaluate, share
 from nognet_client.own_model import OwnModel
-from nognet_client.tasks import Site, Work
+from nognet_client.site import Site
+from nognet_client.tasks import Work
 
 from nognet.config import StudyConfig
 from nognet.errors import ConfigError, WireError

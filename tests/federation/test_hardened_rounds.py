@@ -74,6 +74,12 @@ def poisons(asked: list[int]) -> Callable[..., Any]:
     return train
 
 
+def sites_one_hostile(folder: Path) -> list[Path]:
+    """Make sites, of which site_d has no gate that would stop a long update."""
+    hostile = make_site(folder, "site_d", max_update_norm=1e9)
+    return [*(make_site(folder, name) for name in NAMES), hostile]
+
+
 def work_with(**instead: Callable[..., Any]) -> Work:
     train: Callable[..., Any] = stub_work().train
     for site, function in instead.items():
@@ -131,7 +137,7 @@ def test_a_late_update_is_left_out_by_default(tmp_path: Path) -> None:
 def test_a_site_that_poisons_three_rounds_is_quarantined(tmp_path: Path) -> None:
     study = make_study(tmp_path, rounds=5)
     asked: list[int] = []
-    sites = [make_site(tmp_path, name) for name in (*NAMES, "site_d")]
+    sites = sites_one_hostile(tmp_path)
     folder = run(study, sites, work=work_with(site_d=poisons(asked)))
     metrics = read_metrics(folder.path)
     reasons = [entry.sites["site_d"].reason for entry in metrics.rounds if "site_d" in entry.sites]
@@ -148,7 +154,7 @@ def test_a_quarantine_holds_after_a_resume(tmp_path: Path) -> None:
     limits = {"minimum_sites": 3, "quarantine_after": 1}
     study = make_study(tmp_path, rounds=3, federation=limits)
     asked: list[int] = []
-    sites = [make_site(tmp_path, name) for name in (*NAMES, "site_d")]
+    sites = sites_one_hostile(tmp_path)
     fails = in_rounds({2}, instead=refuses)
     folder = new_run_folder(study)
     write_study(folder, study)

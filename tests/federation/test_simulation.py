@@ -156,7 +156,7 @@ def test_a_run_is_not_resumed_with_another_architecture(tmp_path: Path) -> None:
 
 BAD_SITES: dict[str, tuple[Callable[..., Any], str]] = {
     "site_b": (poisoned(float("nan")), "WireError:non-finite"),
-    "site_c": (altered(n_pairs=0, n_patients=0), "WireError:no-examples"),
+    "site_c": (altered(n_pairs=0, n_patients=0), "EgressError:numbers"),
     "site_d": (raising(ValueError(PATIENT_TEXT)), "ValueError:unexpected"),
     "site_e": (raising(TrainingError(PATIENT_TEXT, code="no-pairs")), "TrainingError:no-pairs"),
 }

@@ -50,7 +50,7 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
     ]
     assert values["schema_version"] == 1
     assert tuple(values["definitions"]) == METRIC_NAMES
-    assert set(values["sites"]["alpha"]) == {"counts", "joined"}
+    assert set(values["sites"]["alpha"]) == {"counts", "joined", "min_patients"}
     assert values["sites"]["alpha"]["counts"]["test"] == {
         "patients": 12,
         "pairs": 24,
@@ -73,9 +73,9 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
         *("cross_site", "cross_site_absent"),
     }
     figure = values["final"]["sites"]["alpha"]["test"]["federated"]["dsc"]
-    assert set(figure) == {"mean", "sd", "n_patients", "n_pairs", "strata"}
+    assert set(figure) == {"mean", "sd", "n_patients", "n_pairs", "withheld", "strata"}
     assert list(figure["strata"]) == list(STRATA)
-    assert set(figure["strata"]["growing"]) == {"mean", "n_pairs"}
+    assert set(figure["strata"]["growing"]) == {"mean", "n_pairs", "withheld"}
     assert set(values["final"]["pooled"]["test"]) == {"federated", "copy", "isotropic"}
 
 

@@ -30,6 +30,8 @@ from nognet.supervision.children import describe_exit, parse_parent
 from nognet.supervision.events import EventWriter
 from nognet.supervision.parent import die_with_parent
 from nognet.wire.records import ROUND_KEY
+from nognet_client.egress.release import released_code
+from nognet_client.guard import public_code
 from nognet_client.processes import flower_internals as flower
 from nognet_client.processes.policy import COMPONENTS, RefusedBundleError, check_bundle
 
@@ -177,10 +179,11 @@ def _reply_of(app: ClientApp, message: Message, context: Context) -> tuple[Messa
         return app(message, context), None
     except NognetError as err:
         log.error("%s", err)  # noqa: TRY400  its message says what to do
-        public = err.public_code
+        public = public_code(err)
     except Exception as err:  # the guard at the site's edge (style.md 9)
         log.exception("the %s task failed", message.metadata.message_type)
-        public = f"{type(err).__name__}:unexpected"
+        public = public_code(err)
+    public = released_code(message, context, public)
     error = flower.Error(code=flower.ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=public)
     return Message(error, reply_to=message), public
 
@@ -192,10 +195,11 @@ def _reply_error(
     code: int,
     error: NognetError,
 ) -> None:
-    reply = Message(flower.Error(code=code, reason=error.public_code), reply_to=message)
+    public = released_code(message, context, public_code(error))
+    reply = Message(flower.Error(code=code, reason=public), reply_to=message)
     flower.push_message(client, reply, context)
     flower.push_task_output(
-        client, context=None, sub_status=flower.SubStatus.FAILED, details=error.public_code
+        client, context=None, sub_status=flower.SubStatus.FAILED, details=public
     )
 
 

@@ -15,6 +15,7 @@ from nognet.wire.records.parts import (
     STATISTICS,
     WEIGHTS,
     content_bytes,
+    content_digest,
     weights_record,
 )
 from nognet.wire.records.sharing import SHARE_ACTION, ShareReply, ShareTask
@@ -40,5 +41,6 @@ __all__ = [
     "TrainReply",
     "TrainTask",
     "content_bytes",
+    "content_digest",
     "weights_record",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, RecordDict
 
+from nognet.errors import WireError
 from nognet.wire import fields
 from nognet.wire.contract import Contract, contract_json, parse_contract
 from nognet.wire.records.parts import CONFIG, METRICS, config_of, expect_records, metrics_record
@@ -56,7 +57,8 @@ class JoinTask:
 class JoinReply:
     """A site's answer: its name, its software, its contract, how many patients and pairs.
 
-    And whether it lets its own model visit other sites (`share_models` in site.yaml).
+    And whether it lets its own model visit other sites (`share_models` in site.yaml), and how many
+    patients it wants behind each number (`egress.min_patients`): counts of fewer are withheld.
     """
 
     site: str
@@ -64,6 +66,7 @@ class JoinReply:
     contract: Contract
     counts: fields.Counts
     shares_models: bool = False
+    min_patients: int = 1
 
     def to_content(self) -> RecordDict:
         """Write the reply's content."""
@@ -75,9 +78,8 @@ class JoinReply:
                 _SHARES: self.shares_models,
             }
         )
-        return RecordDict(
-            {CONFIG: config, METRICS: metrics_record(fields.flat_counts(self.counts))}
-        )
+        numbers = {**fields.flat_counts(self.counts), fields.MIN_PATIENTS: self.min_patients}
+        return RecordDict({CONFIG: config, METRICS: metrics_record(numbers)})
 
     @classmethod
     def from_content(cls, content: RecordDict) -> JoinReply:
@@ -88,10 +90,17 @@ class JoinReply:
         """
         expect_records(content, {CONFIG, METRICS})
         config = config_of(content, {"site", "versions", "contract", _SHARES})
+        numbers = fields.numbers(content.metric_records[METRICS])
+        if fields.MIN_PATIENTS not in numbers:
+            raise WireError(f"missing key {fields.MIN_PATIENTS}", code="keys")
+        least = fields.count(
+            {fields.MIN_PATIENTS: numbers.pop(fields.MIN_PATIENTS)}, fields.MIN_PATIENTS
+        )
         return cls(
             site=fields.text(config, "site", fields.SITE_NAME),
             versions=fields.versions(fields.text(config, "versions")),
             contract=parse_contract(fields.text(config, "contract")),
-            counts=fields.nested_counts(content.metric_records[METRICS]),
+            counts=fields.nested_counts(numbers),
             shares_models=fields.flag(config, _SHARES),
+            min_patients=least,
         )

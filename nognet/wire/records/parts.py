@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +41,31 @@ def weights_record(weights: FlatWeights) -> ArrayRecord:
 def content_bytes(content: RecordDict) -> int:
     """Count the payload of a message: arrays, numbers and texts, without the protocol's frames."""
     return sum(record.count_bytes() for record in content.values())
+
+
+def content_digest(content: RecordDict) -> str:
+    """Hash a message's payload (SHA-256), equal contents to equal hashes.
+
+    Every record's name, every key, and the array's declaration and bytes, or the value's JSON, each
+    behind its length.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        record = content[name]
+        digest.update(_counted(name.encode()))
+        for key in sorted(record):
+            value = record[key]
+            parts: tuple[bytes, ...] = (key.encode(),)
+            if isinstance(value, Array):
+                declared = f"{value.stype} {value.dtype} {list(value.shape)}"
+                parts += (declared.encode(), value.data)
+            elif isinstance(value, bytes):
+                parts += (b"bytes", value)
+            else:
+                parts += (json.dumps(value).encode(),)
+            for part in parts:
+                digest.update(_counted(part))
+    return digest.hexdigest()
 
 
 def expect_records(content: RecordDict, names: set[str]) -> None:
@@ -111,6 +138,10 @@ def _vector(array: Array, length: int, name: str) -> FlatWeights:
             f"{name}: shape {tuple(array.shape)[:4]}, expected ({length},)", code="shape"
         )
     return checked_flat(_decoded(array.data, length), length, what=f"the {name} received")
+
+
+def _counted(data: bytes) -> bytes:
+    return f"{len(data)}:".encode() + data
 
 
 def _decoded(data: bytes, length: int) -> NDArray[np.float32]:

@@ -1,0 +1,103 @@
+"""On whose patients figures were given before: two that differ by few patients tell of those few.
+
+A coordinator that sends the same weights before and after a hospital has prepared one patient more
+has, by subtraction, that patient's own figures. So a site remembers the patients of each split that
+figures were given of, as digests of their pairs, in its state folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nognet.data.stored_pair import PairRecord
+from nognet.errors import EgressError
+from nognet.files import write_text_atomic
+from nognet.types import STRATA, Split
+
+Cohort = Mapping[str, str]
+"""Patient's digest -> the strata of its pairs; another pair, or another mask, is another digest."""
+_KEPT = 64
+
+
+def admit_cohort(
+    folder: Path, split: Split, records: Sequence[PairRecord], min_patients: int
+) -> bool:
+    """Remember the patients of a split; say whether figures by stratum may be given of them too.
+
+    Args:
+        folder: Where the memory is kept.
+        split: Of the site's patients.
+        records: Its pairs.
+        min_patients: As few patients as may stand behind a number; 1 remembers nothing.
+
+    Raises:
+        EgressError: figures were given of patients that differ by fewer than `min_patients`, or
+            the memory can't be read.
+        OSError: the memory can't be written.
+    """
+    if min_patients <= 1:
+        return True
+    now, path = cohort_of(records), folder / "cohorts.json"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / ".cohorts.lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = _read(path)
+        before = known.get(split, [])
+        verdicts = [_difference(then, now, min_patients) for then in before]
+        if "all" in verdicts:
+            raise EgressError(
+                f"the {split} patients are not quite those of whom figures were given before: "
+                f"fewer than {min_patients} of them changed, and the two together would tell of "
+                f"those few. Figures leave again once {min_patients} have changed",
+                code="withheld",
+            )
+        if now not in before:
+            known[split] = [*before, dict(now)][-_KEPT:]
+            write_text_atomic(path, json.dumps(known) + "\n", mode=0o600)
+    return not any(verdicts)
+
+
+def cohort_of(records: Sequence[PairRecord]) -> dict[str, str]:
+    """Digest each patient's pairs, and name their strata."""
+    of_patient: dict[str, list[PairRecord]] = {}
+    for record in records:
+        of_patient.setdefault(record.patient_id, []).append(record)
+    cohort = {}
+    for patient, pairs in of_patient.items():
+        contents = [patient, *sorted(f"{pair.pair_id} {pair.sha256}" for pair in pairs)]
+        digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()[:32]
+        cohort[digest] = " ".join(sorted({pair.stratum for pair in pairs}))
+    return dict(sorted(cohort.items()))
+
+
+def _difference(then: Cohort, now: Cohort, min_patients: int) -> str:
+    """Name which figures would tell of too few: ``all``, ``strata`` or none."""
+    gone = [strata for digest, strata in then.items() if digest not in now]
+    new = [strata for digest, strata in now.items() if digest not in then]
+    if not gone and not new:
+        return ""
+    # a patient with another pair is in both lists, so the longer one counts the fewest patients
+    if max(len(gone), len(new)) < min_patients:
+        return "all"
+    in_strata = (
+        max(sum(name in s.split() for s in side) for side in (gone, new)) for name in STRATA
+    )
+    return "strata" if any(0 < count < min_patients for count in in_strata) else ""
+
+
+def _read(path: Path) -> dict[str, list[dict[str, str]]]:
+    try:
+        found: dict[str, list[dict[str, str]]] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as err:
+        raise EgressError(
+            f"{path}: can't be read ({type(err).__name__}), so it isn't known of whom figures were "
+            "given; restore it, or give the site another 'state' folder",
+            code="not-recorded",
+        ) from err
+    return found

@@ -1,0 +1,33 @@
+"""What of a split's figures may leave a site, by how many patients are behind them."""
+
+from __future__ import annotations
+
+from nognet.errors import EgressError
+from nognet.metrics.withholding import Limits
+from nognet.types import Split
+from nognet_client.egress.cohorts import admit_cohort
+from nognet_client.egress.counts import n_patients
+from nognet_client.egress.record import egress_folder
+from nognet_client.site import Site
+
+
+def limits_of(site: Site, split: Split) -> Limits:
+    """Say what of a split's figures may leave, and remember its patients.
+
+    Raises:
+        EgressError: nothing may: the split has too few patients, or too few of them changed since
+            figures were given; or nothing can be remembered.
+    """
+    config, prepared = site.config, site.prepared
+    needed = config.egress.min_patients
+    if needed <= 1:
+        return Limits(needed)
+    few = [name for name in (split, "train") if n_patients(prepared, name) < needed]
+    if few:
+        raise EgressError(
+            f"site {config.name}: fewer than {needed} {few[0]} patients (egress.min_patients), so "
+            f"no figures of {split} patients leave",
+            code="withheld",
+        )
+    strata = admit_cohort(egress_folder(config.state), split, prepared.records(split), needed)
+    return Limits(needed, strata=strata, intervals=n_patients(prepared, "validation") >= needed)

@@ -1,0 +1,71 @@
+"""The record of what leaves a site: a receipt a message, and a line in the audit log.
+
+Both are on disk before the message leaves; where they can't be, it doesn't.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nognet.audit.log import AuditLog
+from nognet.errors import EgressError
+from nognet.files import write_text_atomic
+from nognet_client.egress.receipt import About, log_event, receipt_text
+from nognet_client.egress.room import with_room
+
+_MOST_OF_A_KIND = 100_000
+
+
+def egress_folder(state: Path) -> Path:
+    """Where a site keeps receipts and audit log."""
+    return state / "egress"
+
+
+def record(state: Path, about: About, receipt: Mapping[str, Any]) -> Path:
+    """Write a receipt and the line of the log that names it; both are on disk afterwards.
+
+    Returns:
+        The receipt's file. One of a message that leaves again is ``00001-train.2.json``.
+
+    Raises:
+        EgressError: they can't be written, or the log is not as it was left; nothing may leave.
+    """
+    folder, text = egress_folder(state), receipt_text(receipt)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return with_room(folder, lambda: _write(folder, about, receipt, text))
+    except OSError as err:
+        raise EgressError(
+            f"{folder}: the record of what leaves can't be written ({err.strerror}), so nothing "
+            "leaves; free some space, or let 'state' in site.yaml name a folder that may be "
+            "written",
+            code="not-recorded",
+        ) from err
+
+
+def _write(folder: Path, about: About, receipt: Mapping[str, Any], text: str) -> Path:
+    path = _claimed(folder / "receipts" / about.run, about.file_stem)
+    try:
+        write_text_atomic(path, text, mode=0o600)
+        name = path.relative_to(folder).as_posix()
+        AuditLog(folder).append(log_event(receipt, name, text))
+    except BaseException:
+        path.unlink(missing_ok=True)  # nothing left, so nothing is to say that it did
+        raise
+    return path
+
+
+def _claimed(folder: Path, stem: str) -> Path:
+    """Take the first name that no other process has: ``stem.json``, ``stem.2.json`` ..."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for number in range(1, _MOST_OF_A_KIND):
+        path = folder / (f"{stem}.json" if number == 1 else f"{stem}.{number}.json")
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            continue
+        return path
+    raise EgressError(f"{folder}: {_MOST_OF_A_KIND} receipts of {stem}", code="not-recorded")

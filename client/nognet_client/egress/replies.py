@@ -1,0 +1,163 @@
+"""What each reply may hold, and what its receipt says: from the task, the study and the site."""
+
+from __future__ import annotations
+
+import json
+
+from nognet.config import SiteConfig, StudyConfig, parse_study_json
+from nognet.config.consent import LOSS
+from nognet.fit.evaluate import COPY, FEDERATED, ISOTROPIC, PERSONALISED, VISITING
+from nognet.fit.parts import shared_spec
+from nognet.fit.weights import weight_spec
+from nognet.metrics.statistics import SiteStatistics
+from nognet.metrics.withholding import Limits, names_withheld
+from nognet.privacy.policy import stricter
+from nognet.wire.contract import contract, contract_json
+from nognet.wire.fields import MIN_PATIENTS, WITHHELD, flat_counts
+from nognet.wire.flat import flat_length
+from nognet.wire.records import (
+    ROUND_KEY,
+    EvaluateReply,
+    EvaluateTask,
+    JoinReply,
+    JoinTask,
+    ShareReply,
+    ShareTask,
+    TrainReply,
+    TrainTask,
+)
+from nognet_client.egress.counts import n_patients, released_counts
+from nognet_client.egress.gate import (
+    Form,
+    NumberForm,
+    StatisticsForm,
+    UpdateFacts,
+    VectorForm,
+    check_update,
+    tensor_facts,
+)
+from nognet_client.egress.receipt import About, Facts
+from nognet_client.egress.release import Outgoing
+from nognet_client.site import Site, software_versions
+
+_OWN = frozenset({FEDERATED, PERSONALISED, COPY, ISOTROPIC})
+_MOST = 10**9
+_SECONDS = NumberForm(0.0, 1e9)
+_ANY_LOSS = NumberForm(-1e12, 1e12)
+"""A loss has no natural bounds; it is finite, and there is none under differential privacy."""
+
+
+def checked_update(
+    task: TrainTask, reply: TrainReply, study: StudyConfig, site: SiteConfig
+) -> UpdateFacts:
+    """Check a reply's plain weights against those received; to be done before anything masks them.
+
+    Raises:
+        EgressError: they may not leave.
+    """
+    spec = shared_spec(study)
+    facts = check_update(reply.weights, task.weights, spec, site.egress.max_update_norm)
+    if reply.control is not None:
+        tensor_facts(reply.control, None, spec)
+    return facts
+
+
+def of_joining(task: JoinTask, reply: JoinReply, site: Site, faults: str = "") -> Outgoing:
+    """Prepare a joining reply to leave; `faults` are a rehearsal's."""
+    config, prepared = site.config, site.prepared
+    study = parse_study_json(task.study_json)
+    counts = flat_counts(released_counts(prepared, config.egress.min_patients))
+    allowed = {**counts, MIN_PATIENTS: config.egress.min_patients}
+    form = Form(
+        texts={
+            "site": config.name,
+            "versions": json.dumps(software_versions(faults), sort_keys=True),
+            "contract": contract_json(contract(study, roi=prepared.roi)),
+            "shares-models": config.share_models,
+        },
+        numbers={key: NumberForm.only(value) for key, value in allowed.items()},
+    )
+    withheld = tuple(key for key in counts if key.endswith(WITHHELD))
+    known = {key: value for key, value in counts.items() if key not in withheld}
+    facts = Facts(counts=known, withheld=withheld)
+    return Outgoing(reply.to_content(), form, About("join", task.run_token), facts)
+
+
+def of_training(
+    task: TrainTask, reply: TrainReply, site: Site, study: StudyConfig, update: UpdateFacts
+) -> Outgoing:
+    """Prepare a training reply to leave.
+
+    Args:
+        task: That it answers.
+        reply: As it will be sent; its vectors may be masked by now.
+        site: Whose reply it is.
+        study: Of the task.
+        update: What `checked_update` found of the plain one.
+    """
+    length = VectorForm(flat_length(shared_spec(study)))
+    counts = {
+        "n-pairs": len(site.prepared.records("train")),
+        "n-patients": n_patients(site.prepared, "train"),
+    }
+    numbers = {key: NumberForm.only(value) for key, value in counts.items()}
+    numbers |= {"steps": NumberForm(0, _MOST, whole=True), "seconds": _SECONDS}
+    private = stricter(study.privacy, site.config.privacy) is not None
+    consent = site.config.consent
+    if not private and (consent is None or consent.lets_out(LOSS)):
+        numbers["loss"] = _ANY_LOSS
+    if private:
+        numbers |= {"epsilon": NumberForm(0.0, 1e9), "delta": NumberForm(0.0, 1.0)}
+    if study.strategy.sends_start_loss:
+        numbers["start-loss"] = _ANY_LOSS
+    form = Form(
+        texts={"site": site.config.name, ROUND_KEY: task.round_number},
+        vectors={
+            "weights": length,
+            **({"control": length} if study.strategy.sends_control else {}),
+        },
+        numbers=numbers,
+    )
+    facts = Facts(counts, epsilon=reply.epsilon, delta=reply.delta, update=update)
+    return Outgoing(
+        reply.to_content(), form, About("train", task.run_token, task.round_number), facts
+    )
+
+
+def of_evaluation(task: EvaluateTask, reply: EvaluateReply, site: Site, limits: Limits) -> Outgoing:
+    """Prepare the statistics of a split to leave.
+
+    Args:
+        task: That it answers.
+        reply: As it will be sent.
+        site: Whose reply it is.
+        limits: What of the split may leave.
+    """
+    texts: dict[str, str | int | bool] = {
+        "site": site.config.name,
+        ROUND_KEY: task.round_number,
+        "split": task.split,
+    }
+    kind, predictors = f"evaluate-{task.split}", _OWN
+    if task.model_of is not None:
+        texts["model-of"] = task.model_of
+        kind, predictors = f"{kind}-of-{task.model_of}", frozenset({VISITING})
+    form = Form(texts, numbers={"seconds": _SECONDS}, statistics=StatisticsForm(predictors, limits))
+    facts = Facts(
+        counts={f"{task.split}|patients": n_patients(site.prepared, task.split)},
+        withheld=tuple(names_withheld(SiteStatistics.from_flat(reply.statistics))),
+    )
+    return Outgoing(reply.to_content(), form, About(kind, task.run_token, task.round_number), facts)
+
+
+def of_sharing(task: ShareTask, reply: ShareReply, site: Site) -> Outgoing:
+    """Prepare a site's own model to leave, as it was agreed that it may."""
+    spec = weight_spec(parse_study_json(task.study_json).network)
+    form = Form(
+        texts={"site": site.config.name, ROUND_KEY: task.round_number},
+        vectors={"weights": VectorForm(flat_length(spec))},
+    )
+    facts = Facts(tensors=tensor_facts(reply.weights, None, spec))
+    return Outgoing(
+        reply.to_content(), form, About("share", task.run_token, task.round_number), facts
+    )
