@@ -168,6 +168,7 @@ class OwnModel:
                 "round": round_number,
                 "site": self.site.name,
                 "personalisation": self.study.personalisation.model_dump(mode="json"),
+                "rehearsal": self.study.rehearsal,
                 "nognet_version": nognet.__version__,
             },
             mode=0o600,

@@ -8,17 +8,15 @@ folder=${1:-data/demo}
 seed=${2:-1}
 chaos=${3:-}
 here=$(dirname "$0")
-home=$folder/coordinator
 port=${NOGNET_DEMO_PORT:-9443}
-
-nognet phantom --sites 3 --patients 24 --seed "$seed" --out "$folder" --force
-rm -rf "$home"
-mkdir -p "$home"
-nognet provision coordinator --out "$home/pki" --host 127.0.0.1
 rehearsal=false
 [ -z "$chaos" ] || rehearsal=true
-grep -v '^runs:' "$here/study.yaml" > "$home/study.yaml"
-cat >> "$home/study.yaml" << END
+
+nognet phantom --sites 3 --patients 24 --seed "$seed" --out "$folder" --force
+rm -rf "$folder/pki" "$folder/server-state"
+nognet provision coordinator --out "$folder/pki" --host 127.0.0.1
+grep -v '^runs:' "$here/study.yaml" > "$folder/study.yaml"
+cat >> "$folder/study.yaml" << END
 rehearsal: $rehearsal
 runs: runs
 server:
@@ -33,24 +31,19 @@ for site in "$folder"/hospital_*; do
     name=$(basename "$site")
     rm -rf "$site/keys" "$site/deployed-state"
     nognet provision site --name "$name" --out "$site/keys"
-    nognet provision register --sites "$home/pki/sites" "$site/keys/$name.pub"
-    grep -v '^state:' "$site/site.yaml" > "$site/deployed.yaml"
-    cat >> "$site/deployed.yaml" << END
-state: deployed-state
-rehearsal: $rehearsal
-server:
-  address: 127.0.0.1:$port
-  ca: ../coordinator/pki/ca.crt
-  key: keys/$name.key
-END
+    nognet provision register --sites "$folder/pki/sites" "$site/keys/$name.pub"
+    sed -e "s/^  address: .*/  address: 127.0.0.1:$port/" -e 's/^state: .*/state: deployed-state/' \
+        "$site/site.yaml" > "$site/deployed.yaml"
+    echo "rehearsal: $rehearsal" >> "$site/deployed.yaml"
+    nognet prepare --site "$site/deployed.yaml"
 done
 
 started=
 trap '[ -z "$started" ] || kill $started 2> /dev/null || true' EXIT
 
-# run [--chaos CHAOS]: the whole study; the name of its folder is left in $run
+# run [--chaos CHAOS]: the whole study; its exit code is left in $code, its folder in $run
 run() {
-    nognet-server --study "$home/study.yaml" &
+    nognet-server --study "$folder/study.yaml" &
     server=$!
     started=$server
     clients=
@@ -64,7 +57,7 @@ run() {
     kill $clients 2> /dev/null || true
     for client in $clients; do wait "$client" || true; done
     started=
-    run=$(ls -td "$home"/runs/demo* | head -n 1)
+    run=$(ls -td "$folder"/runs/demo* | head -n 1)
 }
 
 if [ -z "$chaos" ]; then

@@ -161,6 +161,10 @@ def _predict(asked: _Asked, device: Any) -> dict[str, Any]:  # noqa: ANN401  che
     from nognet.fit.prior import check_prior
 
     saved = load_model(asked.model)
+    if saved.provenance.get("rehearsal") is True:
+        say(
+            f"warning: {asked.model} is of a rehearsal, in which sites failed on purpose: no result"
+        )
     where = resolve_device(device)
     if asked.prior is not None:
         check_prior(saved, asked.prior.days_before)

@@ -15,6 +15,7 @@ from nognet.data.sitk_bridge import to_sitk
 from nognet.errors import ConfigError, GeometryError, NognetError, SiteDataError, WireError
 from nognet.fit.baseline import read_baseline
 from nognet.fit.follow_up import doubling_time_days, nodule_figures
+from nognet.fit.model_file import load_model, save_model
 from tests.builders.ct_files import geometry
 from tests.builders.predict_files import (
     CENTRE,
@@ -75,6 +76,17 @@ def test_mask_and_image_lie_on_the_native_nodule_of_an_oblique_ct(predicted: Pat
     clipped = np.clip(sitk.GetArrayFromImage(ct), -1024, 400)
     # two resamplings average noise and soften the edge: 0.959; 0.94 when half a mm astray
     assert np.corrcoef(hu[seen], clipped[seen])[0, 1] > 0.95
+
+
+def test_a_model_of_a_rehearsal_is_called_one(predicted: Path, tmp_path: Path) -> None:
+    saved = load_model(predicted / "model.nognet")
+    model = tmp_path / "rehearsed.nognet"
+    marks = {**saved.provenance, "rehearsal": True}
+    save_model(model, saved.weights, network=saved.network, roi=saved.roi, provenance=marks)
+    study = predicted / "s" / "ct.mha", predicted / "s" / "mask.mha"
+    result = predict(model, study, tmp_path / "out", 0)
+    assert result.exit_code == 0, result.output
+    assert f"warning: {model} is of a rehearsal" in result.output
 
 
 def test_the_field_moves_the_baseline_mask_onto_the_predicted_one(predicted: Path) -> None:

@@ -47,7 +47,14 @@ from nognet_server.processes.listener import MAX_REQUEST_BYTES
 from nognet_server.run_folder import RunFolder
 
 from nognet.pki.checks import load_site_key
-from tests.builders.deployment import Deployment, Running, deployment
+from tests.builders.deployment import (
+    Deployment,
+    Running,
+    deployment,
+    kill,
+    pid_running,
+    wait_until_gone,
+)
 from tests.builders.signed import new_key, pem, signed_headers
 
 pytestmark = [pytest.mark.federation, pytest.mark.slow]
@@ -214,6 +221,29 @@ def test_a_captured_request_holds_no_second_time(target: Target) -> None:
     assert target.post("/v1/fleet/send-node-heartbeat", beat, captured) == 401
     assert target.post("/v1/fleet/pull-messages", PullMessagesRequest(node=node), captured) == 401
     assert target.post("/v1/fleet/push-messages", PushMessagesRequest(node=node), captured) == 401
+
+
+def test_a_captured_request_holds_no_second_time_over_a_restart(target: Target) -> None:
+    key, node = target.site_key("hospital_a"), Node(node_id=target.nodes()["hospital_a"])
+    captured = signed_headers(key)
+    beat = SendNodeHeartbeatRequest(node=node, heartbeat_interval=30)
+    assert target.post("/v1/fleet/send-node-heartbeat", beat, captured) == 200
+    superlink = pid_running("nognet_server.processes.superlink", target.server.family())
+    kill(superlink)
+    assert wait_until_gone([superlink]) == []
+    time.sleep(1.0)  # until its last thread has let go of the port
+    wait_until_up(target)
+    assert target.post("/v1/fleet/send-node-heartbeat", beat, signed_headers(key)) == 200
+    assert target.post("/v1/fleet/send-node-heartbeat", beat, captured) == 401
+
+
+def wait_until_up(target: Target, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), target.connected():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing speaks TLS on {target.address}")
 
 
 def test_a_site_speaks_not_for_another(target: Target) -> None:
