@@ -25,6 +25,11 @@ RECOVERED = "recovered"
 _TAIL_BYTES = 65_536
 
 
+def egress_folder(state: Path) -> Path:
+    """Where in its state folder a site keeps the log of what leaves it, and the receipts."""
+    return state / "egress"
+
+
 @dataclass(frozen=True)
 class Head:
     """The last line that was surely written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from nognet.commands import (
+    audit,
     benchmark,
     check,
     config,
@@ -39,6 +40,7 @@ app.command(name="report")(report.report)
 app.command(name="deidentify")(deidentify.deidentify)
 app.add_typer(provision.app, name="provision")
 app.add_typer(privacy.app, name="privacy")
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(benchmark.app, name="benchmark")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from nognet.audit.log import egress_folder
 from nognet.errors import EgressError
 from nognet.metrics.withholding import Limits
 from nognet.types import Split
 from nognet_client.egress.cohorts import admit_cohort
 from nognet_client.egress.counts import n_patients
-from nognet_client.egress.record import egress_folder
 from nognet_client.site import Site
 
 

@@ -10,18 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nognet.audit.log import AuditLog
+from nognet.audit.log import AuditLog, egress_folder
 from nognet.errors import EgressError
 from nognet.files import write_text_atomic
 from nognet_client.egress.receipt import About, log_event, receipt_text
 from nognet_client.egress.room import with_room
 
 _MOST_OF_A_KIND = 100_000
-
-
-def egress_folder(state: Path) -> Path:
-    """Where a site keeps receipts and audit log."""
-    return state / "egress"
 
 
 def record(state: Path, about: About, receipt: Mapping[str, Any]) -> Path:

@@ -1,0 +1,117 @@
+"""Whatever somebody does to the lines is found; what needs an anchor is found with one alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nognet.audit.entry import Entry
+from nognet.audit.log import AuditLog
+from nognet.audit.verify import verify
+
+Lines = list[bytes]
+
+
+def filled(folder: Path, count: int = 6) -> AuditLog:
+    log = AuditLog(folder)
+    for number in range(count):
+        log.append({"kind": "train", "round": number})
+    return log
+
+
+def edited(lines: Lines) -> Lines:
+    return [*lines[:2], lines[2].replace(b'"round":2', b'"round":7'), *lines[3:]]
+
+
+def rehashed(lines: Lines) -> Lines:
+    """Edit a line as somebody does who knows how its hash is made."""
+    old = json.loads(lines[2])
+    new = Entry(2, old["time"], {"kind": "share"}, old["previous"], "")
+    line = Entry(2, new.time, new.event, new.previous, new.expected_hash).to_line()
+    return [*lines[:2], line, *lines[3:]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edited,
+        rehashed,
+        lambda lines: [*lines[:2], *lines[3:]],
+        lambda lines: [lines[1], lines[0], *lines[2:]],
+        lambda lines: [*lines[:3], lines[2], *lines[3:]],
+        lambda lines: lines[1:],
+        lambda lines: lines[:-1],
+        lambda lines: lines[:-2],
+        lambda lines: [*lines[:2], b"{}\n", *lines[3:]],
+        lambda lines: [*lines[:2], b" " + lines[2], *lines[3:]],
+    ],
+)
+def test_every_change_of_the_lines_is_found(
+    tmp_path: Path, change: Callable[[Lines], Lines]
+) -> None:
+    log = filled(tmp_path)
+    log.path.write_bytes(b"".join(change(log.path.read_bytes().splitlines(keepends=True))))
+    assert verify(log).faults
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_flipped_byte_is_found(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log = filled(tmp_path_factory.mktemp("log"), 3)
+    content = bytearray(log.path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    log.path.write_bytes(bytes(content))
+    assert verify(log).faults
+
+
+def test_a_log_written_anew_is_found_by_the_anchor_alone(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    anchor = verify(log).head
+    log.append({"kind": "train", "round": 6})
+    assert verify(log, anchor=anchor).faults == ()
+    log.path.unlink()
+    log.head_path.unlink()
+    filled(tmp_path, 7)
+    assert verify(log).faults == ()  # nothing in the folder can tell
+    assert "anchor" in verify(log, anchor=anchor).faults[0].what
+
+
+def test_a_cut_end_with_a_head_that_fits_is_found_by_the_anchor(tmp_path: Path) -> None:
+    log = filled(tmp_path)
+    anchor = verify(log).head
+    lines = log.path.read_bytes().splitlines(keepends=True)[:-1]
+    last = json.loads(lines[-1])
+    log.path.write_bytes(b"".join(lines))
+    log.head_path.write_text(json.dumps({"index": last["index"], "hash": last["hash"]}))
+    assert verify(log).faults == ()
+    assert verify(log, anchor=anchor).faults
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_receipt_that_was_changed_is_found(tmp_path: Path, damage: str) -> None:
+    receipt = tmp_path / "receipts" / "r.json"
+    receipt.parent.mkdir()
+    receipt.write_text('{"bytes": 10}')
+    digest = hashlib.sha256(receipt.read_bytes()).hexdigest()
+    log = AuditLog(tmp_path)
+    log.append({"kind": "train", "receipt": "receipts/r.json", "receipt_sha256": digest})
+    assert verify(log).faults == ()
+    if damage == "gone":
+        receipt.unlink()
+    else:
+        receipt.write_text('{"bytes": 11}')
+    assert [fault.line for fault in verify(log).faults] == [1]
+
+
+def test_no_log_yet_has_no_fault(tmp_path: Path) -> None:
+    found = verify(AuditLog(tmp_path))
+    assert (found.entries, found.faults) == (0, ())
