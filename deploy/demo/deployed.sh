@@ -40,6 +40,7 @@ done
 
 started=
 trap '[ -z "$started" ] || kill $started 2> /dev/null || true' EXIT
+trap 'exit 130' INT TERM
 
 # run [--chaos CHAOS]: the whole study; its exit code is left in $code, its folder in $run
 run() {
@@ -57,6 +58,7 @@ run() {
     kill $clients 2> /dev/null || true
     for client in $clients; do wait "$client" || true; done
     started=
+    [ "$code" -ne 130 ] || exit 130
     run=$(ls -td "$folder"/runs/demo* | head -n 1)
 }
 

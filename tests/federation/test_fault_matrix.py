@@ -50,7 +50,7 @@ ROUNDS = 2
 VICTIM, OTHER = "hospital_a", "hospital_b"
 TRANSFER = 60_000  # of about 220 000 bytes of weights
 SLOW = 150_000.0  # bytes a second
-TRAINING = {"steps_per_round": 30, "batch_size": 2, "warmup_steps": 0}
+TRAINING = {"steps_per_round": 12, "batch_size": 2, "warmup_steps": 0}
 WITHIN_S = 240.0
 VICTIMS = (
     "client app",
