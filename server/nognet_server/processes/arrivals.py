@@ -16,6 +16,8 @@ from nognet_server.processes import flower_internals as flower
 
 FORGET_AFTER_S = 600.0
 """A half reply that nobody has asked for so long is let go; its site would be asked again."""
+LOOK_S = (0.05, 1.0)
+"""Between looks for the rest of a half reply: right after a part has come, and at most."""
 Clock = Callable[[], float]
 
 
@@ -29,6 +31,8 @@ class _Arriving:
         asked_at: When somebody wanted it last.
         contents: The parts that are here.
         lost: Why it will never be whole; empty where it may.
+        next_look: When its rest is asked for again.
+        wait_s: The pause before that; it doubles as long as nothing comes.
     """
 
     message_id: str
@@ -36,9 +40,23 @@ class _Arriving:
     asked_at: float
     contents: dict[str, bytes] = field(default_factory=dict)
     lost: str = ""
+    next_look: float = 0.0
+    wait_s: float = LOOK_S[0]
 
-    def fetch(self, pull: Callable[[str], bytes]) -> bool:
-        """Take what there is, two parts at once; return whether the reply is whole."""
+    def look(self, now: float, pull: Callable[[str], bytes]) -> bool:
+        """Take what there is, if it is time to; return whether the reply is whole."""
+        self.asked_at = now
+        if now < self.next_look:
+            return False
+        before = len(self.contents)
+        is_whole = self._fetch(pull)
+        has_grown = len(self.contents) > before
+        self.wait_s = LOOK_S[0] if has_grown else min(2 * self.wait_s, LOOK_S[1])
+        self.next_look = now + self.wait_s
+        return is_whole
+
+    def _fetch(self, pull: Callable[[str], bytes]) -> bool:
+        """Take the parts that are there, two at once; return whether none is missing."""
 
         def take(object_id: str) -> bytes:
             try:
@@ -70,8 +88,7 @@ class Arrivals:
         found: list[flower.Message] = []
         for asked in sorted(wanted & self._arriving.keys()):
             reply = self._arriving[asked]
-            reply.asked_at = self.clock()
-            if reply.fetch(_pull_object(grid)):
+            if reply.look(self.clock(), _pull_object(grid)):
                 found.append(_whole(grid, reply))
             elif reply.lost:
                 found.append(_never(grid, asked, reply.lost))

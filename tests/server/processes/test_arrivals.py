@@ -20,7 +20,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from nognet_server.flower_adapter import is_lost
-from nognet_server.processes.arrivals import FORGET_AFTER_S, Arrivals
+from nognet_server.processes.arrivals import FORGET_AFTER_S, LOOK_S, Arrivals
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 
@@ -42,6 +42,7 @@ class Coordinator:
     expired: set[str] = field(default_factory=set)
     announced: list[str] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
+    looks: int = 0
 
     def PullMessages(  # noqa: N802  Flower's interface
         self, request: PullAppMessagesRequest
@@ -58,6 +59,7 @@ class Coordinator:
         self, request: PullObjectRequest
     ) -> PullObjectResponse:
         name = request.object_id
+        self.looks += 1
         if name in self.expired:
             return PullObjectResponse(object_found=False)
         content = self.arrived.get(name, b"")
@@ -78,6 +80,14 @@ class Coordinator:
         return list(objects)
 
 
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
 def pull(arrivals: Arrivals, superlink: Coordinator, asked: Iterable[str]) -> list[Message]:
     grid = SimpleNamespace(
         _runtime_client=superlink, node=Node(node_id=1), run=SimpleNamespace(run_id=7)
@@ -93,7 +103,7 @@ def test_a_half_reply_holds_up_nobody() -> None:
     superlink = Coordinator({"a": reply_to("a", 1.0), "b": reply_to("b", 2.0)})
     superlink.receive("a", slice(2))
     superlink.receive("b")
-    arrivals = Arrivals()
+    arrivals = Arrivals(Clock())
     (first,) = pull(arrivals, superlink, ("a", "b"))
     assert first.metadata.reply_to_message_id == "b"
     np.testing.assert_array_equal(flat(first), np.full(8, 2.0, np.float32))
@@ -108,7 +118,7 @@ def test_a_half_reply_holds_up_nobody() -> None:
 def test_a_reply_whose_sender_never_finished_is_an_error_as_flowers_own() -> None:
     superlink = Coordinator({"a": reply_to("a", 1.0)})
     names = superlink.receive("a", slice(1))
-    arrivals = Arrivals()
+    arrivals = Arrivals(Clock())
     assert pull(arrivals, superlink, ("a",)) == []
     superlink.expired |= set(names)
     (gone,) = pull(arrivals, superlink, ("a",))
@@ -117,11 +127,33 @@ def test_a_reply_whose_sender_never_finished_is_an_error_as_flowers_own() -> Non
 
 
 def test_a_half_reply_that_nobody_asks_for_is_let_go() -> None:
-    now = 0.0
-    superlink = Coordinator({"a": reply_to("a", 1.0)})
-    arrivals = Arrivals(clock=lambda: now)
+    superlink, clock = Coordinator({"a": reply_to("a", 1.0)}), Clock()
+    arrivals = Arrivals(clock)
     assert pull(arrivals, superlink, ("a",)) == []
-    now = FORGET_AFTER_S + 1
+    clock.now += FORGET_AFTER_S + 1
     assert pull(arrivals, superlink, ()) == []
     with pytest.raises(AssertionError, match="once"):  # it would be asked for anew
         pull(arrivals, superlink, ("a",))
+
+
+def test_a_long_upload_is_looked_for_ever_less_often_until_a_part_comes() -> None:
+    superlink = Coordinator({"a": reply_to("a", 1.0)})
+    now = 0.0
+    arrivals = Arrivals(lambda: now)
+
+    def looks(seconds: float) -> int:
+        nonlocal now
+        before = superlink.looks
+        until = now + seconds
+        while now < until:
+            now += 0.01
+            assert pull(arrivals, superlink, ("a",)) == []
+        return superlink.looks - before
+
+    assert looks(1.0) >= 3
+    assert looks(10.0) <= 2 * 11  # once a second, at most two parts at once
+    superlink.receive("a", slice(1))
+    assert looks(2.0) >= 4  # the part that came, and what may follow it
+    superlink.receive("a")
+    now += LOOK_S[1]
+    assert len(pull(arrivals, superlink, ("a",))) == 1
