@@ -36,7 +36,8 @@ class NetworkConfig(ConfigModel):
     embedding_width: int = Field(default=64, ge=8, le=512)
     """Width of the interval embedding that conditions every block."""
     attention: bool = False
-    """Cross-task attention, both ways, at the two coarsest scales (docs/decisions/0008)."""
+    """Cross-task attention, both ways, at the two coarsest scales; no gain shown so far
+    (docs/decisions/0008)."""
     attention_heads: int = Field(default=4, ge=1, le=16)
     adaptive_norm: Literal["spatial", "interval", "none"] = "interval"
     """Texture decoder's norms: modulated by the interval and, voxel by voxel, by features of the
@@ -48,7 +49,7 @@ class NetworkConfig(ConfigModel):
     texture: bool = True
     """Texture decoder and refinement; without them the baseline is only warped."""
     deep_supervision: bool = False
-    """Heads of image and mask at 1/2 and 1/4 scale (docs/decisions/0008)."""
+    """Heads of image and mask at 1/2 and 1/4 scale; no gain shown so far (docs/decisions/0008)."""
     prior_scan: bool = False
     """Take a second, earlier scan with its own interval; where a pair has none, the baseline is
     repeated at 0 days."""
@@ -68,8 +69,8 @@ class LossConfig(ConfigModel):
     ncc: float = Field(default=0.0, ge=0)
     """1 - normalised cross-correlation of the whole ROI (NoFoNet eq. 4)."""
     region_l1: float = Field(default=0.0, ge=0)
-    """Regional focus: L1 in the dilated union of baseline and follow-up nodule; 1 is a good value
-    to try (docs/decisions/0008)."""
+    """Regional focus: L1 in the dilated union of baseline and follow-up nodule; no gain shown so far
+    (docs/decisions/0008)."""
     dice: float = Field(default=1.0, ge=0)
     """Soft Dice of the predicted follow-up mask."""
     growth_rate: float = Field(default=2.0, ge=0)
