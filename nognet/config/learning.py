@@ -69,8 +69,8 @@ class LossConfig(ConfigModel):
     ncc: float = Field(default=0.0, ge=0)
     """1 - normalised cross-correlation of the whole ROI (NoFoNet eq. 4)."""
     region_l1: float = Field(default=0.0, ge=0)
-    """Regional focus: L1 in the dilated union of baseline and follow-up nodule; no gain shown so far
-    (docs/decisions/0008)."""
+    """Regional focus: L1 in the dilated union of baseline and follow-up nodule; no gain shown
+    so far (docs/decisions/0008)."""
     dice: float = Field(default=1.0, ge=0)
     """Soft Dice of the predicted follow-up mask."""
     growth_rate: float = Field(default=2.0, ge=0)
