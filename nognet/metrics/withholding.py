@@ -144,8 +144,22 @@ def _released(
         if min(without, overall.n_patients) < min_patients:
             return _ALL_HELD_BACK
         hidden = frozenset(STRATA)
+    elif not _counts_agree(moments, whole):
+        return _ALL_HELD_BACK
     parts = {n: HELD_BACK if n in hidden else part for n, part in moments.strata.items()}
     return replace(moments, strata=parts)
+
+
+def _counts_agree(moments: StratifiedMoments, whole: StratifiedMoments) -> bool:
+    """Whether a metric of all pairs counts what the others count, where both tell it."""
+    groups = [(moments.all, whole.all)]
+    groups += [(moments.strata[name], whole.strata[name]) for name in STRATA]
+    return all(
+        one.withheld
+        or other.withheld
+        or (one.n_pairs, one.n_patients) == (other.n_pairs, other.n_patients)
+        for one, other in groups
+    )
 
 
 def _released_growth(

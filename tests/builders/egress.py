@@ -1,0 +1,86 @@
+"""A site's four messages, ready to leave, and its answers through the whole client app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from nognet_client.egress.limits import limits_of
+from nognet_client.egress.release import Outgoing
+from nognet_client.egress.replies import (
+    checked_update,
+    of_evaluation,
+    of_joining,
+    of_sharing,
+    of_training,
+)
+from nognet_client.evaluating import evaluate
+from nognet_client.site import Site
+from nognet_client.tasks import join, train
+
+from nognet.config import StudyConfig
+from nognet.fit.weights import initial_weights, weight_spec
+from nognet.wire.contract import contract, contract_hash
+from nognet.wire.flat import FlatWeights, pack
+from nognet.wire.records import EvaluateTask, JoinTask, ShareReply, ShareTask, TrainTask
+from tests.builders.federation import make_site, make_study, opened, stub_work
+
+RUN = "ab" * 16
+
+
+def weights_of(study: StudyConfig) -> FlatWeights:
+    """First weights of a study."""
+    return pack(initial_weights(study.network, study.seed), weight_spec(study.network))
+
+
+def train_task(study: StudyConfig, *, round_number: int = 1, run: str = RUN) -> TrainTask:
+    digest = contract_hash(contract(study))
+    return TrainTask(round_number, study.for_sites(), digest, run, weights_of(study))
+
+
+def train_content(task: TrainTask) -> RecordDict:
+    arrays, config = task.to_records()
+    return RecordDict({"arrays": arrays, "config": config})
+
+
+def evaluate_task(
+    study: StudyConfig, *, split: Any = "test", round_number: int = 1
+) -> EvaluateTask:
+    digest = contract_hash(contract(study))
+    return EvaluateTask(round_number, split, study.for_sites(), digest, RUN, weights_of(study))
+
+
+def join_task(study: StudyConfig) -> JoinTask:
+    return JoinTask(study.for_sites(), contract(study), RUN)
+
+
+def ask(app: ClientApp, site: Path | None, kind: str, content: RecordDict) -> Message:
+    """Let an app answer a message as its node would; Flower's task identity has to be set."""
+    node_config: dict[str, Any] = {} if site is None else {"site-config": str(site)}
+    context = Context(
+        run_id=1, node_id=2, node_config=node_config, state=RecordDict(), run_config={}
+    )
+    return app(Message(content, 2, kind), context)
+
+
+def outgoing(folder: Path, **egress: Any) -> dict[str, Outgoing]:
+    """Make a site's messages as they want to leave, by kind."""
+    study = make_study(folder)
+    site = Site(*opened(make_site(folder, "site_a", pairs=70, **egress)))
+    task, asked = train_task(study), evaluate_task(study)
+    reply = train(task, site, stub_work())
+    update = checked_update(task, reply, study, site.config)
+    sharing = ShareTask(1, study.for_sites(), contract_hash(contract(study)), RUN)
+    shared = ShareReply("site_a", 1, np.array(task.weights))
+    question = join_task(study)
+    return {
+        "join": of_joining(question, join(question, site, stub_work()), site),
+        "train": of_training(task, reply, site, study, update),
+        "evaluate": of_evaluation(
+            asked, evaluate(asked, site, stub_work()), site, limits_of(site, "test")
+        ),
+        "share": of_sharing(sharing, shared, site),
+    }

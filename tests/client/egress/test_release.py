@@ -1,0 +1,240 @@
+"""Nothing leaves a site without its record, and too few patients are never behind a number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, MessageType, RecordDict
+from nognet_client.app import build_app
+from nognet_client.egress.cohorts import admit_cohort
+from nognet_client.processes import worker
+from nognet_client.tasks import Work
+
+from nognet.audit.log import AuditLog, egress_folder
+from nognet.audit.verify import read_entries, verify
+from nognet.errors import EgressError, TrainingError
+from nognet.metrics.statistics import SiteStatistics
+from nognet.types import RoiPair
+from nognet.wire.records import EvaluateReply, JoinReply, TrainReply, content_digest
+from tests.builders.egress import RUN, ask, evaluate_task, join_task, train_content, train_task
+from tests.builders.federation import make_site, make_study, opened, roi_pair, stub_work
+
+TEXT = "Miller_Anna_1950-03-01"
+
+
+def state_of(site: Path) -> Path:
+    return egress_folder(site.parent / "state")
+
+
+def receipt(site: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((state_of(site) / "receipts" / RUN / name).read_text())
+    return found
+
+
+def events(site: Path) -> list[dict[str, Any]]:
+    log = AuditLog(state_of(site))
+    assert verify(log).faults == ()
+    return [dict(entry.event) for _, entry in read_entries(log.path) if entry is not None]
+
+
+def raising(error: Exception) -> Work:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return Work(train=fails, evaluate=fails)
+
+
+def test_a_training_reply_leaves_its_receipt_and_a_line(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    task = train_task(study)
+    answer = ask(build_app(stub_work(step=0.5)), site, MessageType.TRAIN, train_content(task))
+    reply = TrainReply.from_content(answer.content, length=task.weights.size)
+    found = receipt(site, "00001-train.json")
+    assert found["payload_sha256"] == content_digest(answer.content)
+    vector = found["vectors"]["weights"]
+    assert vector["sha256"] == hashlib.sha256(reply.weights.tobytes()).hexdigest()
+    assert vector["bytes"] == reply.weights.nbytes == sum(t["bytes"] for t in found["tensors"])
+    moved = np.linalg.norm(reply.weights.astype(np.float64) - task.weights)
+    assert found["update_norm"] == pytest.approx(moved)
+    assert found["counts"] == {"n-pairs": 3, "n-patients": 3}
+    (event,) = events(site)
+    assert (event["kind"], event["round"], event["decision"]) == ("train", 1, "allowed")
+    assert event["payload_sha256"] == found["payload_sha256"]
+    path = state_of(site) / event["receipt"]
+    assert event["receipt_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_message_that_leaves_again_has_a_receipt_of_its_own(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    content = train_content(train_task(study))
+    for _ in range(2):
+        assert ask(build_app(stub_work()), site, MessageType.TRAIN, content).has_content()
+    assert receipt(site, "00001-train.json") == receipt(site, "00001-train.2.json")
+    assert len(events(site)) == 2
+
+
+@pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY])
+def test_nothing_leaves_that_can_not_be_recorded(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    monkeypatch.setattr(logging.getLogger("nognet"), "propagate", True)
+    contents = {
+        MessageType.TRAIN: train_content(train_task(study)),
+        MessageType.EVALUATE: evaluate_task(study).to_content(),
+        MessageType.QUERY: join_task(study).to_content(),
+    }
+    folder = state_of(site)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file in the way of the folder")
+    answer = ask(build_app(stub_work()), site, kind, contents[kind])
+    assert not answer.has_content()
+    assert answer.error.reason == "EgressError:not-recorded"
+    assert "so nothing leaves" in caplog.text
+
+
+def test_nothing_leaves_after_the_log_was_cut(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    app = build_app(stub_work())
+    for number in (1, 2):
+        task = train_task(study, round_number=number)
+        assert ask(app, site, MessageType.TRAIN, train_content(task)).has_content()
+    log = AuditLog(state_of(site))
+    log.path.write_bytes(log.path.read_bytes().splitlines(keepends=True)[0])
+    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study, round_number=3)))
+    assert answer.error.reason == "EgressError:audit-damaged"
+
+
+def test_an_error_is_recorded_as_class_and_code(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    app = build_app(raising(TrainingError(TEXT, code="loss-not-finite")))
+    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
+    assert answer.error.reason == "TrainingError:loss-not-finite"
+    (event,) = events(site)
+    assert event["code"] == answer.error.reason
+    assert receipt(site, "00001-train-error.json")["decision"] == "error"
+    assert TEXT not in (state_of(site) / "audit.jsonl").read_text()
+
+
+def test_what_the_worker_says_of_a_failed_task_is_recorded(tmp_path: Path) -> None:
+    site = make_site(tmp_path, "site_a")
+    context = Context(
+        run_id=1,
+        node_id=2,
+        node_config={"site-config": str(site)},
+        state=RecordDict(),
+        run_config={},
+    )
+
+    def app(_message: Message, _context: Context) -> Message:
+        raise ValueError(TEXT)
+
+    content = train_content(train_task(make_study(tmp_path)))
+    reply, failure = worker._reply_of(app, Message(content, 2, MessageType.TRAIN), context)
+    assert reply.error.reason == failure == "ValueError:unexpected"
+    assert [event["code"] for event in events(site)] == ["ValueError:unexpected"]
+
+
+def test_a_long_update_does_not_leave(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a", max_update_norm=1.0)
+    content = train_content(train_task(study))
+    answer = ask(build_app(stub_work(step=0.5)), site, MessageType.TRAIN, content)
+    assert answer.error.reason == "EgressError:update-norm"
+
+
+def test_too_few_training_patients_do_not_train(tmp_path: Path) -> None:
+    study, calls = make_study(tmp_path), []
+    site = make_site(tmp_path, "site_a", pairs=7, min_patients=4)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        return stub_work().train(*arguments, **named)
+
+    app = build_app(Work(train=counted, evaluate=stub_work().evaluate))
+    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
+    assert answer.error.reason == "EgressError:too-few-patients"
+    assert calls == []
+
+
+def test_a_split_with_too_few_patients_gives_no_figures(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a", min_patients=3)
+    answer = ask(
+        build_app(stub_work()), site, MessageType.EVALUATE, evaluate_task(study).to_content()
+    )
+    assert answer.error.reason == "EgressError:withheld"
+
+
+def test_joining_tells_no_count_of_too_few_patients(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a", min_patients=3)
+    answer = ask(build_app(stub_work()), site, MessageType.QUERY, join_task(study).to_content())
+    reply = JoinReply.from_content(answer.content)
+    assert reply.min_patients == 3
+    assert reply.counts["train"]["patients"] == 3
+    assert set(reply.counts["train"]["strata"].values()) == {None}
+    assert reply.counts["test"]["patients"] is reply.counts["test"]["pairs"] is None
+    assert "test|patients|withheld" in receipt(site, "join.json")["withheld"]
+
+
+def test_a_stratum_with_too_few_patients_is_withheld_on_the_way_out(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    site = make_site(tmp_path, "site_a", pairs=70, min_patients=7)  # 20 test patients: 6, 7, 7
+    answer = ask(
+        build_app(stub_work()), site, MessageType.EVALUATE, evaluate_task(study).to_content()
+    )
+    reply = EvaluateReply.from_content(answer.content)
+    strata = SiteStatistics.from_flat(reply.statistics).predictors["copy"].metrics["dsc"].strata
+    sizes = {name: part.n_pairs for name, part in strata.items() if not part.withheld}
+    assert sum(part.withheld for part in strata.values()) == 2
+    assert len(sizes) == 1
+    found = receipt(site, "00001-evaluate-test.json")
+    assert {"copy|dsc|growing", "federated|growth_auc|all"} & set(found["withheld"])
+
+
+def changed(site: Path, *, more: int) -> Path:
+    """Prepare a site's pairs again, with some patients more in its test split."""
+    from nognet.data.store import write_store
+
+    config, prepared = opened(site)
+    rng = np.random.default_rng(8)
+    old = [pair for split in ("train", "validation", "test") for pair in prepared.pairs(split)]
+    new: list[RoiPair] = [roi_pair(1000 + 3 * number, rng) for number in range(more)]
+    splits = {**prepared.index.splits, **{pair.patient_id: "test" for pair in new}}
+    write_store(config.cache, [*old, *new], splits, roi=prepared.roi)
+    return site
+
+
+@pytest.mark.parametrize(("more", "leaves"), [(1, False), (4, False), (5, True)])
+def test_figures_of_nearly_the_same_patients_do_not_leave(
+    tmp_path: Path, more: int, leaves: bool
+) -> None:
+    """The difference of the two would be the figures of the patients that came."""
+    study = make_study(tmp_path)
+    site = make_site(tmp_path, "site_a", pairs=70, min_patients=5)
+    app, content = build_app(stub_work()), evaluate_task(study).to_content()
+    assert ask(app, site, MessageType.EVALUATE, content).has_content()
+    assert ask(app, site, MessageType.EVALUATE, content).has_content()
+    answer = ask(app, changed(site, more=more), MessageType.EVALUATE, content)
+    assert answer.has_content() == leaves
+    if not leaves:
+        assert answer.error.reason == "EgressError:withheld"
+
+
+def test_patients_that_changed_in_one_stratum_alone_cost_the_strata(tmp_path: Path) -> None:
+    site = make_site(tmp_path, "site_a", pairs=70)
+    _, prepared = opened(site)
+    records = prepared.records("test")
+    growing = [r for r in records if r.stratum == "growing"][:2]
+    others = [r for r in records if r.stratum == "stable"][:5]
+    rest = [r for r in records if r not in (*growing, *others)]
+    assert admit_cohort(tmp_path, "test", records, 5)
+    assert admit_cohort(tmp_path, "test", records, 5)
+    assert not admit_cohort(tmp_path, "test", [*rest], 5)
+    with pytest.raises(EgressError):
+        admit_cohort(tmp_path, "test", [*rest, growing[0]], 5)
