@@ -52,6 +52,11 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
     insecure: InsecureOption = False,
     chaos: ChaosOption = None,
     log_format: LogFormatOption = LogFormat.text,
+    forecast: Annotated[
+        Path | None,
+        typer.Option(help="Only say what this study.yaml would cost here; nothing is connected."),
+    ] = None,
+    as_json: JsonOption = False,
     version: VersionOption = False,  # noqa: ARG001  handled by its callback
 ) -> None:
     """Prepare this site's data, connect to the coordinator and train in its rounds.
@@ -60,7 +65,8 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
     ends it; the coordinator goes on without this site.
 
     Exit codes: 130 ended by a signal; 3 configuration; 4, 5 data; 12 keys, certificates, or refused
-    by the coordinator. All of them: docs/exit-codes.md.
+    by the coordinator; 14 this site would decline the study (--forecast). All of them:
+    docs/exit-codes.md.
     """
     if context.invoked_subcommand is not None:
         return
@@ -69,13 +75,15 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
     from nognet_client.processes.family import ClientOptions
 
     set_up_logging(log_format)
+    if forecast is not None:
+        sys.exit(_forecast(site, forecast, as_json=as_json))
     options = ClientOptions(log_format, health_port, insecure, chaos or "")
     sys.exit(_run(site, trusted_entities, options))
 
 
 def _run(site_file: Path, trusted: Path | None, options: ClientOptions) -> int:
     from nognet.supervision.lock import exclusive
-    from nognet_client.processes.startup import check_link, prepare
+    from nognet_client.processes.startup import check_link, prepare, tell_consent
     from nognet_client.processes.supervisor import supervise
 
     site = _loaded(site_file, trusted)
@@ -85,9 +93,24 @@ def _run(site_file: Path, trusted: Path | None, options: ClientOptions) -> int:
 
         options = replace(options, chaos=chaos_of(site, options.chaos))
     link = check_link(site, insecure=options.insecure)
+    tell_consent(site)
     with exclusive(site.state, "nognet-client"):
         prepare(site)
         return supervise(site, link, site_file.resolve(), options)
+
+
+def _forecast(site_file: Path, study_file: Path, *, as_json: bool) -> int:
+    """Say what a study would cost; return 14 if this site would not take part in all of it."""
+    from nognet.config import load_site, load_study
+    from nognet.data.store import open_store
+    from nognet.errors import ConsentError
+    from nognet_client.forecast.outlook import foresee
+    from nognet_client.forecast.words import document, table
+
+    site, study = load_site(site_file), load_study(study_file)
+    outlook = foresee(study, site, open_store(site.cache))
+    emit(json.dumps(document(outlook), indent=2, allow_nan=False) if as_json else table(outlook))
+    return 0 if outlook.is_accepted else ConsentError.exit_code
 
 
 def _loaded(site_file: Path, trusted: Path | None) -> SiteConfig:
@@ -108,12 +131,14 @@ def status(
 ) -> None:
     """Say what the site's client does: connected or offline since when, last task, last round.
 
-    Exit code 0 whatever the state is.
+    And what the site accepts and has done. Exit code 0 whatever the state is.
     """
     from nognet.config import load_site
+    from nognet_client.consent_words import consent_status
     from nognet_client.processes.site_status import observe_site
 
-    seen = observe_site(load_site(site).state)
+    config = load_site(site)
+    seen = observe_site(config.state) | {"consent": consent_status(config)}
     if as_json:
         emit(json.dumps(seen, indent=2))
         return
@@ -123,6 +148,9 @@ def status(
     for key in ("coordinator", "last_task", "last_round", "pid", "fails_on_purpose"):
         if seen.get(key) is not None:
             emit(f"{key.replace('_', ' ')}: {seen[key]}")
+    emit(f"consent: {seen['consent']['text']}")
+    for study, done in seen["consent"]["done"].items():
+        emit(f"done for {study}: {done['rounds']} rounds, {done['evaluations']} evaluations")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from nognet.config import ConsentConfig, SiteConfig
+from nognet.config import ConsentConfig
 from nognet.errors import ConsentError
 from nognet.metrics.definitions import GROWTH_AUC
 from nognet.metrics.moments import Concordance
@@ -82,6 +82,17 @@ def check_sharing(request: Request, round_number: int, *, now: datetime | None =
     _check(request, about_round(request, round_number, least=0), now=now)
 
 
+def forecast_objections(request: Request, *, now: datetime | None = None) -> tuple[Objection, ...]:
+    """Say what of a study that was not asked for yet would be declined; nothing is noted.
+
+    Raises:
+        ConsentError: the record of what was done for each study can't be read.
+    """
+    served = ServedRecord(request.config.state).read().of(request.study.name)
+    study = about_study(request, now or datetime.now(UTC))
+    return (*study, *about_count(request, served, "rounds"))
+
+
 def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = None) -> None:
     """Let a round or an evaluation begin: it is counted before it is worked on.
 
@@ -135,20 +146,6 @@ def permitted(statistics: SiteStatistics, consent: ConsentConfig | None) -> Site
             for name, found in statistics.predictors.items()
         }
     )
-
-
-def consent_words(site: SiteConfig) -> str:
-    """Say in a line what a site accepts."""
-    if site.consent is None:
-        return (
-            "none: site.yaml has no `consent:`, so this site takes part in whatever study its "
-            "coordinator runs"
-        )
-    limits = site.consent.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    if site.consent.studies is not None:
-        limits["studies"] = [study.name for study in site.consent.studies]
-    shown = (f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in limits.items())
-    return "; ".join(shown) or "no limits are set below `consent:`"
 
 
 def _check(request: Request, more: Iterable[Objection], *, now: datetime | None) -> None:

@@ -24,7 +24,8 @@ from nognet.fit.weights import TensorSpec, Weights, check_weights
 Kind = Literal["local", "ditto", "trained"]
 """Local parameters after a round's training; Ditto's personal model; all weights as trained."""
 _KEY = "nognet-personal"
-_KEPT = 3  # rounds, of whole models; local parameters are small, and the best round's are wanted
+KEPT_ROUNDS = 3
+"""Of whole models; local parameters are small, and those of the best round are wanted."""
 
 
 class PersonalState:
@@ -60,7 +61,7 @@ class PersonalState:
         with atomic_path(self._path(kind, round_number), mode=0o600) as temporary:
             safetensors.torch.save_file(tensors, temporary, metadata={_KEY: header})
         rounds = self._rounds(kind)
-        old = [] if kind == "local" else [n for n in rounds if n <= round_number][:-_KEPT]
+        old = [] if kind == "local" else [n for n in rounds if n <= round_number][:-KEPT_ROUNDS]
         for number in (*old, *(n for n in rounds if n > round_number)):
             self._path(kind, number).unlink(missing_ok=True)
 

@@ -28,7 +28,7 @@ Kind = Literal["train", "evaluate-train", "evaluate-validation", "evaluate-test"
 ReplyT = TypeVar("ReplyT", TrainReply, EvaluateReply)
 _KEY = "nognet-reply"
 _VECTORS = ("weights", "control")
-_KEPT_REPLIES = 4
+KEPT_REPLIES = 4
 _KEPT_RUNS = 4
 
 
@@ -92,7 +92,7 @@ class ReplyCache:
                 getattr(err, "strerror", None) or type(err).__name__,
             )
             return
-        _drop(_newest_first(path.parent.glob("*.reply"))[_KEPT_REPLIES:])
+        _drop(_newest_first(path.parent.glob("*.reply"))[KEPT_REPLIES:])
         _drop(_newest_first(self._folder.iterdir())[_KEPT_RUNS:])
 
     def _path(self, task: TrainTask | EvaluateTask) -> Path:

@@ -58,13 +58,17 @@ class Request:
             f"{study.rounds} rounds of {study.training.steps_per_round} steps, {noise}"
         )
 
+    @property
+    def n_patients(self) -> int:
+        """Training patients, whom privacy protects."""
+        return len({record.patient_id for record in self.prepared.records("train")})
+
     def noised(self, rounds: int) -> NoisedSteps | None:
         """Give the noised steps of so many rounds here; None without privacy or patients."""
-        patients = len({record.patient_id for record in self.prepared.records("train")})
-        if self.privacy is None or not patients:
+        if self.privacy is None or not self.n_patients:
             return None
         training = self.study.training
-        rate = sample_rate(training.batch_size, patients)
+        rate = sample_rate(training.batch_size, self.n_patients)
         steps = rounds * training.steps_per_round
         whole = self.study.rounds * training.steps_per_round
         return NoisedSteps(noise_for_run(self.privacy, rate=rate, steps=whole), rate, steps)

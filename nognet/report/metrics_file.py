@@ -104,6 +104,8 @@ class SiteRound(_Part):
     train: TrainFigures | None = None
     validation: Figures = {}
     evaluate_seconds: float | None = None
+    evaluate_bytes_down: int | None = Field(default=None, ge=0)
+    evaluate_bytes_up: int | None = Field(default=None, ge=0)
 
 
 class Selection(_Part):

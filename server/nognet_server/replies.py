@@ -68,6 +68,7 @@ class Evaluation:
     seconds: Mapping[str, float]
     left_out: Mapping[str, str]
     faulty: frozenset[str] = frozenset()
+    traffic: Mapping[str, Delivery] = field(default_factory=dict)
 
     @property
     def is_possible(self) -> bool:
@@ -154,7 +155,7 @@ def leave_out_long_updates(
 
 
 def check_evaluation(
-    deliveries: Iterable[Delivery],
+    deliveries: Sequence[Delivery],
     *,
     split: Split,
     round_number: int,
@@ -182,7 +183,8 @@ def check_evaluation(
         except WireError as err:
             left_out[delivery.site] = _left_out(delivery, err, round_number, f"{split} evaluation")
             faulty |= _at_fault(delivery)
-    return Evaluation(statistics, seconds, left_out, frozenset(faulty))
+    traffic = {delivery.site: replace(delivery, content=None) for delivery in deliveries}
+    return Evaluation(statistics, seconds, left_out, frozenset(faulty), traffic)
 
 
 def update_norm(weights: FlatWeights, start: FlatWeights) -> float:

@@ -228,6 +228,7 @@ def _site_entries(
             ),
             "validation": statistics.figures() if statistics else {},
             "evaluate_seconds": _rounded(evaluation.seconds.get(site)),
+            **_evaluate_bytes(evaluation.traffic.get(site)),
         }
     return entries
 
@@ -252,6 +253,13 @@ def _train_entry(reply: TrainReply, traffic: Delivery | None, norm: float | None
         "update_norm": norm,
         "bytes_down": traffic.bytes_down if traffic else None,
         "bytes_up": traffic.bytes_up if traffic else None,
+    }
+
+
+def _evaluate_bytes(traffic: Delivery | None) -> dict[str, int | None]:
+    return {
+        "evaluate_bytes_down": traffic.bytes_down if traffic else None,
+        "evaluate_bytes_up": traffic.bytes_up if traffic else None,
     }
 
 

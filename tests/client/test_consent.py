@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nognet_client import consent
+from nognet_client.consent_words import consent_words
 from nognet_client.evaluating import evaluate
 from nognet_client.objections import about_hours, about_study
 from nognet_client.request import Request, study_digest
@@ -219,7 +220,7 @@ def test_rounds_are_counted_over_runs_and_restarts(tmp_path: Path) -> None:
         train(train_task(study, 3), site, stub_work())
     assert found.value.code == "consent-max-rounds"
     with pytest.raises(ConsentError):
-        join(JoinTask(study.for_sites(), contract(study), "ef" * 16), site)
+        join(JoinTask(study.for_sites(), contract(study), "ef" * 16), site, stub_work())
     other = make_study(tmp_path, rounds=3, name="another")
     assert train(train_task(other, token="12" * 16), site, stub_work()).round_number == 1
 
@@ -311,6 +312,6 @@ def test_the_digest_is_the_same_at_coordinator_and_site(tmp_path: Path) -> None:
 
 def test_a_line_says_what_is_accepted(tmp_path: Path) -> None:
     site = site_with(tmp_path, studies=["tiny"], max_rounds=3, metrics=["dsc"])
-    assert consent.consent_words(site.config) == "studies tiny; max_rounds 3; metrics dsc"
+    assert consent_words(site.config) == "studies tiny; max_rounds 3; metrics dsc"
     without = site.config.model_copy(update={"consent": None})
-    assert "takes part in whatever study" in consent.consent_words(without)
+    assert "takes part in whatever study" in consent_words(without)

@@ -13,6 +13,7 @@ from nognet.pki.clock import clock_words, is_off
 from nognet.pki.handshake import Reached, Unreachable, reach_coordinator
 from nognet.supervision.children import StopRequest, back_off_s
 from nognet.types import Split
+from nognet_client.consent_words import consent_status
 from nognet_client.processes.trust import check_trusted_entities
 
 PROGRESS_EVERY_S = 5.0
@@ -104,6 +105,16 @@ def prepare(site: SiteConfig) -> None:
     counts = prepared.counts()
     parts = (f"{counts[split]['patients']} to {use}" for split, use in _USES.items())
     log.info("%s: patients: %s", site.name, ", ".join(parts))
+
+
+def tell_consent(site: SiteConfig) -> None:
+    """Say once what this site accepts, or that it set no limits.
+
+    Raises:
+        ConsentError: the record of what was done for each study can't be read.
+    """
+    words = consent_status(site)["text"]
+    log.log(logging.WARNING if site.consent is None else logging.INFO, "consent: %s", words)
 
 
 def _teller() -> Callable[[int, int, str], None]:
