@@ -60,7 +60,10 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
     assert set(first) == {"round", "seconds", "sites", "validation", "selection"}
     assert set(first["selection"]) == {"metric", "value", "is_best"}
     part = first["sites"]["alpha"]
-    assert set(part) == {"status", "reason", "weight", "train", "validation", "evaluate_seconds"}
+    assert set(part) == {
+        *("status", "reason", "weight", "train", "validation"),
+        *("evaluate_seconds", "evaluate_bytes_down", "evaluate_bytes_up"),
+    }
     assert set(part["train"]) == {
         *("loss", "seconds", "round_trip_seconds", "steps", "n_pairs", "n_patients"),
         *("epsilon", "delta", "bytes_down", "bytes_up", "update_norm"),

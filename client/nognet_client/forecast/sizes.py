@@ -31,7 +31,7 @@ from nognet.wire.records import (
 )
 from nognet_client.personal_state import KEPT_ROUNDS
 from nognet_client.reply_cache import KEPT_REPLIES
-from nognet_client.tasks import software_versions
+from nognet_client.site import software_versions
 
 _TOKEN = "00" * 16
 
@@ -72,9 +72,7 @@ class Messages:
     def joining(self) -> Traffic:
         """Of joining once."""
         task = JoinTask(self.study_json, self.contract, _TOKEN)
-        reply = JoinReply(
-            self.site, software_versions(), self.contract, self.prepared.counts(), False
-        )
+        reply = JoinReply(self.site, software_versions(), self.contract, self.prepared.counts())
         return Traffic(content_bytes(task.to_content()), content_bytes(reply.to_content()))
 
     def rounds(self) -> Traffic:
