@@ -7,25 +7,25 @@ gate (`nognet_client.egress`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
-from nognet.config import SiteConfig, StudyConfig
+from nognet.config import SiteConfig
 from nognet.data.site.prepare import prepared_or_prepare
 from nognet.wire.records import (
+    SECURE_ACTION,
     SHARE_ACTION,
     EvaluateTask,
     JoinTask,
+    MaskedTrainTask,
+    SecureTask,
     ShareTask,
-    TrainReply,
     TrainTask,
 )
-from nognet_client.egress.gate import UpdateFacts
 from nognet_client.egress.limits import limits_of
 from nognet_client.egress.release import Outgoing, site_of
 from nognet_client.egress.replies import (
+    UpdateCheck,
     checked_update,
     of_evaluation,
     of_joining,
@@ -34,14 +34,14 @@ from nognet_client.egress.replies import (
 )
 from nognet_client.evaluating import evaluate, share
 from nognet_client.guard import guarded
+from nognet_client.masking import check_may_leave_unmasked, masked_train, secure_step
+from nognet_client.masking_release import of_masked_training, of_secure_step
 from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, join, train
 
-UpdateCheck = Callable[[TrainTask, TrainReply, StudyConfig, SiteConfig], UpdateFacts]
-
 
 def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
-    """Make a ClientApp that answers the four messages with the given work.
+    """Make a ClientApp that answers the messages with the given work.
 
     Args:
         work: What the site does.
@@ -55,6 +55,7 @@ def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
 
     def answer_train(content: RecordDict, config: SiteConfig) -> Outgoing:
         task, site = TrainTask.from_content(content), _opened(config)
+        check_may_leave_unmasked(task.study_json, config)
         reply, study = train(task, site, work), agreed_study(task, site)
         update = check(task, reply, study, config)
         return of_training(task, reply, site, study, update)
@@ -66,11 +67,22 @@ def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
 
     def answer_share(content: RecordDict, config: SiteConfig) -> Outgoing:
         task, site = ShareTask.from_content(content), _opened(config)
+        check_may_leave_unmasked(task.study_json, config)
         return of_sharing(task, share(task, site), site)
+
+    def answer_secure(content: RecordDict, config: SiteConfig) -> Outgoing:
+        task, site = SecureTask.from_content(content), _opened(config)
+        return of_secure_step(task, secure_step(task, site), site)
+
+    def answer_masked(content: RecordDict, config: SiteConfig) -> Outgoing:
+        task, site = MaskedTrainTask.from_content(content), _opened(config)
+        return of_masked_training(task, masked_train(task, site, work, check), site)
 
     app.query()(guarded(answer_join))
     app.query(SHARE_ACTION)(guarded(answer_share))
+    app.query(SECURE_ACTION)(guarded(answer_secure))
     app.train()(guarded(answer_train))
+    app.train(SECURE_ACTION)(guarded(answer_masked))
     app.evaluate()(guarded(answer_evaluate))
     return app
 

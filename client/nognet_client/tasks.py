@@ -30,6 +30,7 @@ from nognet.wire.records import (
     EvaluateTask,
     JoinReply,
     JoinTask,
+    SecureTask,
     ShareTask,
     TrainReply,
     TrainTask,
@@ -192,7 +193,9 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     return reply
 
 
-def agreed_study(task: TrainTask | EvaluateTask | ShareTask, site: Site) -> StudyConfig:
+def agreed_study(
+    task: TrainTask | EvaluateTask | ShareTask | SecureTask, site: Site
+) -> StudyConfig:
     """Read the task's study and hold its contract against the site's own."""
     study = parse_study_json(task.study_json)
     check_rehearsal(study, site.config)

@@ -19,6 +19,7 @@ from nognet.config.learning import (
 from nognet.config.load import load_site, load_study, parse_study_json
 from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.privacy import Admission, PairsOfPatient, PrivacyConfig
+from nognet.config.secure_aggregation import SecureAggregationConfig, SitePeersConfig
 from nognet.config.site import (
     PreparationConfig,
     RegistrationConfig,
@@ -78,10 +79,12 @@ __all__ = [
     "RegistrationConfig",
     "RoiConfig",
     "ScaffoldConfig",
+    "SecureAggregationConfig",
     "SelectionConfig",
     "ServerConfig",
     "ServerLinkConfig",
     "SiteConfig",
+    "SitePeersConfig",
     "SplitConfig",
     "StrategyConfig",
     "StudyConfig",

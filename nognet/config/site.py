@@ -17,6 +17,7 @@ from nognet.config.base import (
 from nognet.config.consent import ConsentConfig
 from nognet.config.egress import EgressConfig
 from nognet.config.privacy import PrivacyConfig
+from nognet.config.secure_aggregation import SitePeersConfig
 
 
 class ServerLinkConfig(ConfigModel):
@@ -139,6 +140,9 @@ class SiteConfig(ConfigModel):
     preparation: PreparationConfig = PreparationConfig()
     privacy: PrivacyConfig | None = None
     """The site's own limits; of these and the study's the stricter holds."""
+    secure_aggregation: SitePeersConfig | None = None
+    """Whose keys the site believes where updates are summed securely; a deployed site without it
+    takes part in no such study."""
     consent: ConsentConfig | None = None
     """Which studies the site takes part in, and how far; by default in any."""
     egress: EgressConfig = EgressConfig()
@@ -169,5 +173,9 @@ class SiteConfig(ConfigModel):
         if isinstance(resolved.get("server"), dict):
             resolved["server"] = resolve_paths(
                 base, resolved["server"], "ca", "key", "trusted_entities"
+            )
+        if isinstance(resolved.get("secure_aggregation"), dict):
+            resolved["secure_aggregation"] = resolve_paths(
+                base, resolved["secure_aggregation"], "peers"
             )
         return resolved

@@ -25,6 +25,10 @@ from nognet.config.learning import (
 )
 from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.privacy import PrivacyConfig
+from nognet.config.secure_aggregation import (
+    SecureAggregationConfig,
+    unfit_for_secure_aggregation,
+)
 from nognet.config.strategies import FedAvgConfig, StrategyConfig
 
 
@@ -68,6 +72,8 @@ class StudyConfig(ConfigModel):
     uncertainty: UncertaintyConfig = UncertaintyConfig()
     privacy: PrivacyConfig | None = None
     central_privacy: CentralPrivacyConfig | None = None
+    secure_aggregation: SecureAggregationConfig | None = None
+    """The coordinator sees the sum of the sites' updates alone; by default it sees each."""
     personalisation: PersonalisationConfig = PersonalisationConfig()
     rehearsal: bool = False
     """A trial, whose sites may fail on purpose (`--chaos`); only sites that say the same take part,
@@ -112,6 +118,16 @@ class StudyConfig(ConfigModel):
         if self.central_privacy is not None:
             faults = unfit_for_central_privacy(
                 self.central_privacy, self.strategy, self.federation, self.personalisation
+            )
+            if faults:
+                raise ValueError(faults)
+        return self
+
+    @model_validator(mode="after")
+    def _secure_aggregation_fits(self) -> StudyConfig:
+        if self.secure_aggregation is not None:
+            faults = unfit_for_secure_aggregation(
+                self.strategy, self.federation, self.personalisation, self.central_privacy
             )
             if faults:
                 raise ValueError(faults)

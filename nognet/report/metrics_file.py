@@ -83,9 +83,10 @@ class TrainFigures(_Part):
     seconds: float = Field(ge=0)
     round_trip_seconds: float | None = Field(default=None, ge=0)
     """From sending the task to the reply, as the coordinator saw it."""
-    steps: int = Field(ge=0)
-    n_pairs: int = Field(ge=0)
-    n_patients: int = Field(ge=0)
+    steps: int | None = Field(default=None, ge=0)
+    n_pairs: int | None = Field(default=None, ge=0)
+    """None, as the patients and the steps, where updates were summed securely."""
+    n_patients: int | None = Field(default=None, ge=0)
     epsilon: float | None = None
     """Privacy loss spent up to and with this round."""
     delta: float | None = None
@@ -101,6 +102,7 @@ class SiteRound(_Part):
     status: Literal["ok", "left-out", "declined"]
     reason: str | None = None
     weight: float | None = None
+    """None where updates were summed securely: a site's weight is in the sum alone."""
     train: TrainFigures | None = None
     validation: Figures = {}
     evaluate_seconds: float | None = None
@@ -116,6 +118,21 @@ class Selection(_Part):
     is_best: bool
 
 
+class SecureSumFigures(_Part):
+    """What stands behind a secure sum of the sites' updates."""
+
+    sites: int = Field(ge=3)
+    weight: int = Field(ge=1)
+    n_pairs: int = Field(ge=1)
+    n_patients: int = Field(ge=1)
+    numbers_clipped: int = Field(ge=0)
+    """Numbers of the updates beyond `secure_aggregation.clip_value`."""
+    updates_shortened: int = Field(ge=0)
+    """Updates longer than `secure_aggregation.clip_norm`."""
+    seconds: float = Field(ge=0)
+    """That keys, shares and unmasking took beside the training."""
+
+
 class RoundEntry(_Part):
     """One round: each site's part, and the validation figures pooled over sites."""
 
@@ -124,6 +141,7 @@ class RoundEntry(_Part):
     sites: dict[str, SiteRound]
     validation: Figures = {}
     selection: Selection | None = None
+    secure_sum: SecureSumFigures | None = None
 
 
 class TestEntry(_Part):

@@ -117,10 +117,8 @@ def mask(
             the step was done with another update.
     """
     digest = hashlib.sha256(words.data).hexdigest()
-    if state.stage == "advertised":
-        raise _too_early("mask")
+    check_incoming(state, incoming, rules)
     if state.stage == "shared":
-        _check_incoming(state, incoming, rules)
         state = replace(
             state,
             stage="masked",
@@ -213,8 +211,17 @@ def reveal(state: SiteState, signatures: Mapping[str, bytes], rules: Rules) -> S
     )
 
 
-def _check_incoming(state: SiteState, incoming: Mapping[str, bytes], rules: Rules) -> None:
-    """Refuse unknown senders and shares that can't be opened, before anything goes out."""
+def check_incoming(state: SiteState, incoming: Mapping[str, bytes], rules: Rules) -> None:
+    """Refuse unknown senders and shares that can't be opened, before a round is trained for them.
+
+    Raises:
+        PrivacyError: there are such, or too few senders, or it is too early or too late.
+    """
+    if state.stage == "advertised":
+        raise _too_early("mask")
+    if state.stage != "shared":
+        _check_same_words("mask", dict(state.incoming) == dict(incoming))
+        return
     if state.site in incoming or not set(incoming) <= set(state.adverts):
         raise PrivacyError("shares of a site that did not begin", code="secure-shares")
     _checked_count("go on", len(incoming) + 1, len(state.adverts), rules)

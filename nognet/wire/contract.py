@@ -62,7 +62,8 @@ def _reply_text(study: StudyConfig) -> str:
     """Say which vectors and which loss a training reply carries under the study's strategy."""
     control = ", control variate" if study.strategy.sends_control else ""
     loss = "; loss of the global weights" if study.strategy.sends_start_loss else ""
-    return f"weights{control}{loss}"
+    vector = "weights" if study.secure_aggregation is None else "masked update"
+    return f"{vector}{control}{loss}"
 
 
 def contract_hash(items: Mapping[str, str]) -> str:

@@ -34,6 +34,7 @@ from nognet_server.round_loop import (
     finish_round,
 )
 from nognet_server.run_config import RunSettings
+from nognet_server.secure_sum import ask_to_train_securely
 from nognet_server.state import ServerState
 
 _log = logging.getLogger("nognet.server")
@@ -134,7 +135,12 @@ class _Session:
         number = state.round_number + 1
         here = self._sites_here()
         absent = [site for site in self.values.roster.asked if site not in here]
-        trained = ask_to_train(run, state, here, self._late, absent)
+        secure = run.study.secure_aggregation
+        trained = (
+            ask_to_train(run, state, here, self._late, absent)
+            if secure is None
+            else ask_to_train_securely(run, state, here, secure, absent)
+        )
         self._late = trained.late
         if self._hours.are_awaited(trained, round_number=number):
             return

@@ -17,9 +17,16 @@ import numpy as np
 from nognet.config import FederationConfig
 from nognet.errors import WireError
 from nognet.metrics.statistics import SiteStatistics, merge_all
+from nognet.secagg.quantise import Counts
 from nognet.types import Split
 from nognet.wire.flat import FlatWeights
-from nognet.wire.records import PLAIN_REPLY, EvaluateReply, ReplyForm, TrainReply
+from nognet.wire.records import (
+    PLAIN_REPLY,
+    EvaluateReply,
+    MaskedTrainReply,
+    ReplyForm,
+    TrainReply,
+)
 from nognet_server.messages import Delivery, declined_code
 
 _log = logging.getLogger("nognet.server.replies")
@@ -42,6 +49,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class SecureSum:
+    """What is known of a secure sum: who is in it, and what stands behind all of it together.
+
+    Attributes:
+        sites: Site -> its masked reply; its words tell nothing.
+        counts: Behind the sum.
+        seconds: That the protocol took beside the training.
+    """
+
+    sites: Mapping[str, MaskedTrainReply]
+    counts: Counts
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Training:
     """The usable replies of a round's training, sorted by site, and who was left out and why.
 
@@ -51,6 +73,7 @@ class Training:
         faulty: Sites whose replies were unusable; others in `left_out` sent none.
         norms: Site -> Euclidean length of its update.
         traffic: Site -> what its message and reply took.
+        summed: Where updates were summed securely: the one reply is then the sum of all.
     """
 
     replies: tuple[TrainReply, ...]
@@ -58,6 +81,12 @@ class Training:
     faulty: frozenset[str] = frozenset()
     norms: Mapping[str, float] = field(default_factory=dict)
     traffic: Mapping[str, Delivery] = field(default_factory=dict)
+    summed: SecureSum | None = None
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Name the sites that count."""
+        return tuple(self.summed.sites if self.summed else (r.site for r in self.replies))
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ import numpy as np
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.metrics.definitions import is_better
-from nognet.wire.records import TrainReply
+from nognet.wire.records import MaskedTrainReply, TrainReply
 from nognet_server.messages import Delivery, declined_code
-from nognet_server.replies import Evaluation, Training
+from nognet_server.replies import Evaluation, SecureSum, Training
 from nognet_server.state import Best, ServerState
 from nognet_server.strategies import aggregate, shares_of
 
@@ -45,6 +45,7 @@ class RoundReport:
     validation: Figures
     value: float | None
     is_best: bool
+    secure_sum: Mapping[str, Any] | None = None
 
     def to_entry(self, metric: str) -> dict[str, Any]:
         """Write the entry of `metrics.json`'s ``rounds``."""
@@ -54,6 +55,7 @@ class RoundReport:
             "sites": {site: dict(entry) for site, entry in self.sites.items()},
             "validation": self.validation,
             "selection": {"metric": metric, "value": self.value, "is_best": self.is_best},
+            **({"secure_sum": self.secure_sum} if self.secure_sum else {}),
         }
 
 
@@ -72,7 +74,7 @@ def check_enough(
     Raises:
         FederationError: they are too few.
     """
-    limits, usable = study.federation, len(training.replies)
+    limits, usable = study.federation, len(training.counted)
     needed = replies_needed(study, asked)
     if usable >= needed:
         return
@@ -172,6 +174,7 @@ def finish_round(
         validation=figures,
         value=value,
         is_best=improved,
+        secure_sum=_sum_entry(training.summed) if training.summed else None,
     )
     return (
         replace(
@@ -210,20 +213,24 @@ def _struck(
 def _site_entries(
     study: StudyConfig, training: Training, evaluation: Evaluation
 ) -> dict[str, dict[str, Any]]:
-    shares = shares_of(study, training.replies)
-    replies = {reply.site: reply for reply in training.replies}
-    names = {*replies, *training.left_out, *evaluation.statistics, *evaluation.left_out}
+    shares = {} if training.summed else shares_of(study, training.replies)
+    replies = {} if training.summed else {reply.site: reply for reply in training.replies}
+    names = {*training.counted, *training.left_out, *evaluation.statistics, *evaluation.left_out}
     entries: dict[str, dict[str, Any]] = {}
     for site in sorted(names):
         reply = replies.get(site)
+        summed = training.summed.sites.get(site) if training.summed else None
+        traffic, norm = training.traffic.get(site), training.norms.get(site)
         statistics = evaluation.statistics.get(site)
         entries[site] = {
-            "status": _status(reply, training.left_out.get(site)),
+            "status": _status(reply or summed, training.left_out.get(site)),
             "reason": training.left_out.get(site) or evaluation.left_out.get(site),
-            "weight": shares[site] if reply else 0.0,
+            "weight": None if summed else shares[site] if reply else 0.0,
             "train": (
-                _train_entry(reply, training.traffic.get(site), training.norms.get(site))
+                _train_entry(reply, traffic, norm)
                 if reply
+                else _summed_entry(summed, traffic)
+                if summed
                 else None
             ),
             "validation": statistics.figures() if statistics else {},
@@ -233,7 +240,7 @@ def _site_entries(
     return entries
 
 
-def _status(reply: TrainReply | None, reason: str | None) -> str:
+def _status(reply: TrainReply | MaskedTrainReply | None, reason: str | None) -> str:
     """Tell a site that declined, as is its right, from one that failed."""
     if reply:
         return "ok"
@@ -260,6 +267,31 @@ def _evaluate_bytes(traffic: Delivery | None) -> dict[str, int | None]:
     return {
         "evaluate_bytes_down": traffic.bytes_down if traffic else None,
         "evaluate_bytes_up": traffic.bytes_up if traffic else None,
+    }
+
+
+def _summed_entry(reply: MaskedTrainReply, traffic: Delivery | None) -> dict[str, Any]:
+    """Say what is known of a site whose update was summed securely."""
+    return {
+        "seconds": _rounded(reply.seconds),
+        "round_trip_seconds": _rounded(traffic.seconds if traffic else None),
+        "epsilon": reply.epsilon,
+        "delta": reply.delta,
+        "bytes_down": traffic.bytes_down if traffic else None,
+        "bytes_up": traffic.bytes_up if traffic else None,
+    }
+
+
+def _sum_entry(summed: SecureSum) -> dict[str, Any]:
+    counts = summed.counts
+    return {
+        "sites": len(summed.sites),
+        "weight": counts.weight,
+        "n_pairs": counts.pairs,
+        "n_patients": counts.patients,
+        "numbers_clipped": counts.clipped,
+        "updates_shortened": counts.shortened,
+        "seconds": _rounded(summed.seconds),
     }
 
 

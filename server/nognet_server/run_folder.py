@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "superseded.json"
 
     @property
+    def secure_round(self) -> Path:
+        """Which sites the newest secure sum was to be of, and of which round."""
+        return self.path / "secure-round.json"
+
+    @property
     def outcome(self) -> Path:
         """How the ServerApp ended, for the process that started it."""
         return self.logs / "outcome.json"

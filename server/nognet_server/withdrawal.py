@@ -45,7 +45,7 @@ class Withdrawal:
     """
 
     site: str
-    rounds: Mapping[int, float]
+    rounds: Mapping[int, float | None]
     keep_round: int
     last_round: int
     seconds_lost: float
@@ -62,7 +62,10 @@ class Withdrawal:
         """Say what it costs."""
         if not self.rounds:
             return [f"{self.site} counted in no round: nothing is lost, it is asked no more"]
-        share = ", ".join(f"{number}: {weight:.1%}" for number, weight in self.rounds.items())
+        share = ", ".join(
+            f"{number}: {'hidden' if weight is None else f'{weight:.1%}'}"
+            for number, weight in self.rounds.items()
+        )
         return [
             f"{self.site} counted in {len(self.rounds)} of {self.last_round} rounds ({share})",
             (
@@ -76,17 +79,20 @@ class Withdrawal:
         ]
 
 
-def contributions(history: Sequence[Mapping[str, Any]], site: str) -> dict[int, float]:
+def contributions(history: Sequence[Mapping[str, Any]], site: str) -> dict[int, float | None]:
     """Give the rounds in which a site counted, with its weight.
 
     >>> contributions([{"round": 1, "sites": {"site_a": {"weight": 0.25}}}], "site_a")
     {1: 0.25}
     """
-    weights = {
-        int(entry["round"]): float(entry["sites"].get(site, {}).get("weight") or 0.0)
-        for entry in history
-    }
-    return {number: weight for number, weight in weights.items() if weight > 0}
+    parts = {int(entry["round"]): entry["sites"].get(site) for entry in history}
+    return {number: _share(part) for number, part in parts.items() if part and _share(part) != 0}
+
+
+def _share(part: Mapping[str, Any]) -> float | None:
+    """Give a site's weight in a round; None: it counted, by as much as a secure sum hides."""
+    weight = part.get("weight", 0.0)
+    return None if weight is None else float(weight)
 
 
 def plan_withdrawal(folder: RunFolder, site: str) -> Withdrawal:

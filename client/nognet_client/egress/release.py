@@ -12,7 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from nognet.config import SiteConfig, load_site
 from nognet.errors import ConfigError, EgressError, NognetError
 from nognet.wire.fields import TOKEN
-from nognet.wire.records import ROUND_KEY, SHARE_ACTION
+from nognet.wire.records import ROUND_KEY, SECURE_ACTION, SHARE_ACTION
 from nognet_client.egress.gate import Form, check_content
 from nognet_client.egress.receipt import About, Facts, error_receipt, receipt_of
 from nognet_client.egress.record import record
@@ -21,6 +21,7 @@ _log = logging.getLogger("nognet.client")
 SITE_CONFIG = "site-config"
 UNKNOWN = "unknown"
 _KINDS = {"query": "join", f"query.{SHARE_ACTION}": "share", "train": "train"}
+_KINDS |= {f"query.{SECURE_ACTION}": "secure", f"train.{SECURE_ACTION}": "train"}
 
 
 @dataclass(frozen=True)

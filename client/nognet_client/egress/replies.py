@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.config.consent import LOSS
@@ -42,6 +43,8 @@ from nognet_client.site import Site, software_versions
 
 _OWN = frozenset({FEDERATED, PERSONALISED, COPY, ISOTROPIC})
 _MOST = 10**9
+UpdateCheck = Callable[[TrainTask, TrainReply, StudyConfig, SiteConfig], UpdateFacts]
+"""`checked_update`, or what a rehearsal of hostile sites does instead."""
 _SECONDS = NumberForm(0.0, 1e9)
 _ANY_LOSS = NumberForm(-1e12, 1e12)
 """A loss has no natural bounds; it is finite, and there is none under differential privacy."""

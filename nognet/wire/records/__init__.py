@@ -18,6 +18,16 @@ from nognet.wire.records.parts import (
     content_digest,
     weights_record,
 )
+from nognet.wire.records.secure import (
+    MASKED,
+    SECURE_ACTION,
+    MaskedTrainReply,
+    MaskedTrainTask,
+    Rows,
+    SecureReply,
+    SecureTask,
+    Step,
+)
 from nognet.wire.records.sharing import SHARE_ACTION, ShareReply, ShareTask
 from nognet.wire.records.training import PLAIN_REPLY, ReplyForm, TrainReply, TrainTask
 
@@ -25,9 +35,11 @@ __all__ = [
     "ARRAYS",
     "CONFIG",
     "FAULTS",
+    "MASKED",
     "METRICS",
     "PLAIN_REPLY",
     "ROUND_KEY",
+    "SECURE_ACTION",
     "SHARE_ACTION",
     "STATISTICS",
     "WEIGHTS",
@@ -35,9 +47,15 @@ __all__ = [
     "EvaluateTask",
     "JoinReply",
     "JoinTask",
+    "MaskedTrainReply",
+    "MaskedTrainTask",
     "ReplyForm",
+    "Rows",
+    "SecureReply",
+    "SecureTask",
     "ShareReply",
     "ShareTask",
+    "Step",
     "TrainReply",
     "TrainTask",
     "content_bytes",
