@@ -60,7 +60,14 @@ STEPS = {"site_a": 0.125, "site_b": -0.25, "site_c": 0.01, "site_d": 0.333}
 HALF_A_STEP = 0.5 / (2**23 - 1) / 2 + 1e-7  # and float32's own
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", {"name": "fedadam", "tau": 0.1}])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "fedavg",
+        pytest.param("fedavgm", marks=pytest.mark.slow),
+        pytest.param({"name": "fedadam", "tau": 0.1}, marks=pytest.mark.slow),
+    ],
+)
 def test_secure_sums_give_the_weights_of_plain_ones_to_the_grid(
     tmp_path: Path, strategy: Any
 ) -> None:
@@ -86,6 +93,7 @@ def test_secure_sums_give_the_weights_of_plain_ones_to_the_grid(
         assert part.weight is None
 
 
+@pytest.mark.slow
 def test_a_run_that_trains_is_the_plain_one_to_the_grid(tmp_path: Path) -> None:
     sites = [make_site(tmp_path, name) for name in NAMES[:3]]
     secure, plain = securely(tmp_path, rounds=1), plainly(tmp_path, rounds=1)
@@ -114,7 +122,14 @@ class _Leaving:
         monkeypatch.setattr(app, "masked_train", leaves)
 
 
-@pytest.mark.parametrize("step", ["keys", "shares", "train", "agree", "reveal"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "train",
+        "reveal",
+        *(pytest.param(step, marks=pytest.mark.slow) for step in ("keys", "shares", "agree")),
+    ],
+)
 def test_a_site_that_leaves_at_any_step_is_out_of_the_sum_or_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -169,6 +184,7 @@ def test_a_coordinator_that_asks_for_another_sum_of_the_round_gets_none(
         run(study, sites, work=moves(STEPS), folder=folder)
 
 
+@pytest.mark.slow
 def test_without_the_sites_of_an_interrupted_round_the_run_waits_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
