@@ -11,6 +11,7 @@ from nognet_client.tasks import Work
 from nognet_server.central_dp.charges import read_charges
 from nognet_server.checkpoints import latest_round, load_checkpoint
 from nognet_server.run_folder import RunFolder, new_run_folder, read_outcome, write_study
+from nognet_server.withdrawal import plan_withdrawal, withdraw
 
 from nognet.config import StudyConfig
 from nognet.errors import FederationError, PrivacyBudgetError, TrainingError
@@ -118,6 +119,19 @@ def test_a_limit_ends_a_resumed_run_in_good_order_before_the_round_that_would_pa
     assert metrics.central_privacy.stopped_before_round == 2
     assert metrics.central_privacy.epsilon == epsilon(2)
     assert "stopped the run before round 2" in privacy_sentence(metrics)
+
+
+def test_what_a_run_released_stays_charged_when_a_site_withdraws_from_it(tmp_path: Path) -> None:
+    study = central_study(tmp_path, sites=2)
+    sites = [make_site(tmp_path, name) for name in ("site_a", "site_b")]
+    folder = run(study, sites, work=stub_work())
+    plan = plan_withdrawal(folder, "site_b")
+    assert plan.keep_round == 0  # it counted from the first round on
+    successor = withdraw(folder, plan)
+    run(study, sites[:1], work=stub_work(), folder=successor)
+    entry = read_metrics(successor.path).central_privacy
+    assert entry is not None
+    assert entry.releases == 4
 
 
 def test_a_plan_that_passes_the_limit_is_refused_before_a_site_is_asked(tmp_path: Path) -> None:
