@@ -171,27 +171,32 @@ class _Round:
         self, plan: PrivatePlan, purpose: Purpose, pairs: Sequence[RoiPair]
     ) -> PrivateRound:
         """Take the round's steps under DP-SGD."""
-        from nognet.fit.private import train_privately  # late: Opacus takes 2 s to import
+        from nognet.fit import private  # late: Opacus takes 2 s to import
 
         check_pairs(pairs, self.study.roi, mask_required=_mask_required(self.study))
         everything = stack_pairs(pairs)
 
-        def loss_of(indices: Sequence[int]) -> Tensor:
-            return self.steps.losses(self._prepared(everything.select(list(indices)))).mean()
+        def losses_of(indices: Sequence[int]) -> Tensor:
+            return self.steps.losses(self._prepared(everything.select(indices)))
+
+        def plain_losses_of(indices: Sequence[int]) -> Tensor:
+            return self.steps.losses(everything.select(indices).to(self.device))
 
         def update(step: int) -> None:
             with self._told_where(step):
                 self.steps.apply(self._rate(step))
             self._report(step, math.nan)
 
-        return train_privately(
+        size = self.study.training.batch_size
+        return private.train_privately(
             plan,
             ledger_of(self.site),
             purpose,
             [pair.patient_id for pair in pairs],
             (self.network, self.steps.optimizer),
-            loss_of=loss_of,
+            losses_of=losses_of,
             update=update,
+            at_once=private.pairs_at_once(size, self.network, len(pairs), plain_losses_of),
         )
 
     def start_loss(self, pairs: Sequence[RoiPair]) -> float | None:

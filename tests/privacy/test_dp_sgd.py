@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from nognet.errors import PrivacyError, TrainingError
 from nognet.privacy.dp_sgd import Mechanism, PrivateSteps
+from nognet.privacy.patient_gradients import LossesOf, SampleT
 from nognet.privacy.sampling import group_by_patient
 from nognet.privacy.secret import SecretStream
 
@@ -62,6 +62,15 @@ def _loss(net: nn.Module, example: Example) -> Tensor:
     return loss
 
 
+def _losses(net: nn.Module) -> LossesOf[Example]:
+    return lambda examples: torch.stack([_loss(net, example) for example in examples])
+
+
+def _alone(examples: Iterable[SampleT]) -> list[tuple[SampleT]]:
+    """Patients of one sample each."""
+    return [(example,) for example in examples]
+
+
 def _steps(
     net: nn.Module, *, noise: float = 0.0, clip: float = 1.0, expected: float = 4.0, key: int = 0
 ) -> PrivateSteps:
@@ -101,7 +110,7 @@ def _relative_error(found: Tensor, wanted: Tensor) -> float:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_without_noise_it_equals_a_naive_loop_over_patients(clip: float, n: int) -> None:
     net, examples = _net(), _examples(n)
-    _steps(net, clip=clip).noised_gradient(examples, functools.partial(_loss, net))
+    _steps(net, clip=clip).noised_gradient(_alone(examples), _losses(net))
     assert _relative_error(_flat(net), _naive(net, examples, clip, 4.0)) < 1e-5
 
 
@@ -109,13 +118,13 @@ def test_a_clip_norm_between_the_patients_norms_clips_some_and_not_others() -> N
     net, examples = _net(), _examples(6)
     norms = sorted(float(_own_gradient(net, example).norm()) for example in examples)
     clip = (norms[2] + norms[3]) / 2
-    _steps(net, clip=clip).noised_gradient(examples, functools.partial(_loss, net))
+    _steps(net, clip=clip).noised_gradient(_alone(examples), _losses(net))
     assert _relative_error(_flat(net), _naive(net, examples, clip, 4.0)) < 1e-5
 
 
 def test_unclipped_and_without_noise_a_step_is_plain_sgd_on_the_mean() -> None:
     private, plain, examples = _net(), _net(), _examples(4)
-    _steps(private, clip=1e6).step(examples, functools.partial(_loss, private))
+    _steps(private, clip=1e6).step(_alone(examples), _losses(private))
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1)
     torch.stack([_loss(plain, e) for e in examples]).mean().backward()
     optimizer.step()
@@ -126,8 +135,8 @@ def test_unclipped_and_without_noise_a_step_is_plain_sgd_on_the_mean() -> None:
 def test_the_sum_is_divided_by_the_expected_and_not_by_the_drawn_number() -> None:
     few, many = _net(), _net()
     example = _examples(1)
-    _steps(few, expected=1.0).noised_gradient(example, functools.partial(_loss, few))
-    _steps(many, expected=8.0).noised_gradient(example, functools.partial(_loss, many))
+    _steps(few, expected=1.0).noised_gradient(_alone(example), _losses(few))
+    _steps(many, expected=8.0).noised_gradient(_alone(example), _losses(many))
     torch.testing.assert_close(_flat(few), 8 * _flat(many))
 
 
@@ -142,7 +151,7 @@ def test_one_patients_part_never_exceeds_the_clip_norm(
 ) -> None:
     net = _net(seed)
     examples = _examples(1, seed, scale)
-    _steps(net, clip=clip, expected=1.0).noised_gradient(examples, functools.partial(_loss, net))
+    _steps(net, clip=clip, expected=1.0).noised_gradient(_alone(examples), _losses(net))
     assert float(_flat(net).double().norm()) <= clip * (1 + 1e-5)
 
 
@@ -160,7 +169,7 @@ def test_sums_of_neighbouring_batches_differ_by_at_most_the_clip_norm(
     for examples in (without, with_patient):
         net = _net()
         steps = _steps(net, clip=clip, expected=1.0)
-        steps.noised_gradient(examples, functools.partial(_loss, net))
+        steps.noised_gradient(_alone(examples), _losses(net))
         sums.append(_flat(net).double())
     assert float((sums[1] - sums[0]).norm()) <= clip * (1 + 1e-4)
 
@@ -175,8 +184,7 @@ def test_a_patient_with_twenty_pairs_moves_the_sum_no_further_than_one_with_one(
             net = _net()
             batch = group_by_patient(range(len(pairs)), ids).draw(1.0, SecretStream.for_tests(4))
             steps = _steps(net, clip=clip, expected=1.0)
-            loss_of = functools.partial(_loss, net)
-            steps.noised_gradient([pairs[index] for index in batch], loss_of)
+            steps.noised_gradient([[pairs[i] for i in drawn] for drawn in batch], _losses(net))
             both.append(_flat(net).double())
         moved = float((both[1] - both[0]).norm())
         assert moved == pytest.approx(clip, rel=1e-4)  # clipped, and once: 20 pairs would be 20 C
@@ -188,12 +196,12 @@ def _noise_of(n: int, *, noise: float, clip: float, expected: float, key: int) -
     clean = copy.deepcopy(net)
     examples = torch.randn(n, 400, generator=torch.Generator().manual_seed(5))
 
-    def loss_with(module: nn.Module) -> Callable[[Tensor], Tensor]:
-        return lambda example: module(example).square().mean()
+    def loss_with(module: nn.Module) -> LossesOf[Tensor]:
+        return lambda samples: module(torch.stack(list(samples))).square().mean(1)
 
-    _steps(clean, clip=clip, expected=expected).noised_gradient(examples, loss_with(clean))
+    _steps(clean, clip=clip, expected=expected).noised_gradient(_alone(examples), loss_with(clean))
     noisy = _steps(net, noise=noise, clip=clip, expected=expected, key=key)
-    noisy.noised_gradient(examples, loss_with(net))
+    noisy.noised_gradient(_alone(examples), loss_with(net))
     return (_flat(net).double() - _flat(clean).double()).numpy()
 
 
@@ -237,21 +245,21 @@ def test_two_runs_with_the_default_source_never_share_their_noise() -> None:
 def test_torchs_global_generator_neither_determines_nor_feels_the_noise() -> None:
     state = torch.random.get_rng_state()
     net = _net()
-    _steps(net, noise=1.0).noised_gradient(_examples(2), functools.partial(_loss, net))
+    _steps(net, noise=1.0).noised_gradient(_alone(_examples(2)), _losses(net))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_an_empty_batch_is_a_noised_step_that_moves_the_weights() -> None:
     net = _net()
     before = [p.detach().clone() for p in net.parameters()]
-    report = _steps(net, noise=1.0).step([], functools.partial(_loss, net))
+    report = _steps(net, noise=1.0).step([], _losses(net))
     assert (report.n_patients, report.mean_loss) == (0, None)
     assert all(torch.any(p != b) for p, b in zip(net.parameters(), before, strict=True))
 
 
 def test_an_unused_parameter_gets_noise_and_no_error() -> None:
     net = _net()
-    _steps(net, noise=1.0).noised_gradient(_examples(2), functools.partial(_loss, net))
+    _steps(net, noise=1.0).noised_gradient(_alone(_examples(2)), _losses(net))
     assert net.unused.grad is not None
     assert torch.all(net.unused.grad != 0)
 
@@ -261,8 +269,8 @@ def test_steps_do_not_add_up_what_was_before() -> None:
     steps = _steps(net)
     for p in net.parameters():
         p.grad = torch.full_like(p, 1e3)  # left behind by somebody else
-    steps.noised_gradient(_examples(5, seed=9), functools.partial(_loss, net))
-    steps.noised_gradient(examples, functools.partial(_loss, net))
+    steps.noised_gradient(_alone(_examples(5, seed=9)), _losses(net))
+    steps.noised_gradient(_alone(examples), _losses(net))
     assert _relative_error(_flat(net), _naive(net, examples, 1.0, 4.0)) < 1e-5
 
 
@@ -272,7 +280,7 @@ def test_adamw_takes_a_private_step_from_the_gradient_left_for_it() -> None:
     steps = PrivateSteps(net, optimizer, Mechanism(0.5, 1.0, 4.0), secret=SecretStream.for_tests(8))
     reference = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=0.1)
     for _ in range(3):
-        steps.step(examples, functools.partial(_loss, net))
+        steps.step(_alone(examples), _losses(net))
         for ours, theirs in zip(net.parameters(), twin.parameters(), strict=True):
             theirs.grad = None if ours.grad is None else ours.grad.clone()
         reference.step()
@@ -285,9 +293,7 @@ def test_frozen_parameters_stay_as_they_are() -> None:
     net.first.requires_grad_(requires_grad=False)
     before = net.first.weight.clone()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    PrivateSteps(net, optimizer, Mechanism(1.0, 1.0, 4.0)).step(
-        _examples(2), functools.partial(_loss, net)
-    )
+    PrivateSteps(net, optimizer, Mechanism(1.0, 1.0, 4.0)).step(_alone(_examples(2)), _losses(net))
     assert torch.equal(net.first.weight, before)
     assert net.first.weight.grad is None
 
@@ -295,7 +301,7 @@ def test_frozen_parameters_stay_as_they_are() -> None:
 def test_the_report_gives_the_mean_loss_of_the_drawn_patients() -> None:
     net, examples = _net(), _examples(3)
     wanted = np.mean([float(_loss(net, e).detach()) for e in examples])
-    report = _steps(net).noised_gradient(examples, functools.partial(_loss, net))
+    report = _steps(net).noised_gradient(_alone(examples), _losses(net))
     assert report.n_patients == 3
     assert report.mean_loss == pytest.approx(wanted)
 
@@ -305,12 +311,13 @@ def test_examples_are_not_changed_and_may_hold_text() -> None:
     examples = [{"image": e, "pair": f"p{i}"} for i, e in enumerate(_examples(2))]
     before = copy.deepcopy(examples)
 
-    def loss_of(example: dict[str, object]) -> Tensor:
-        image = example["image"]
+    def losses_of(samples: Sequence[dict[str, object]]) -> Tensor:
+        (sample,) = samples
+        image = sample["image"]
         assert isinstance(image, tuple)
         return _loss(net, image)
 
-    _steps(net).noised_gradient(examples, loss_of)
+    _steps(net).noised_gradient(_alone(examples), losses_of)
     for found, wanted in zip(examples, before, strict=True):
         assert found["pair"] == wanted["pair"]
         for one, other in zip(found["image"], wanted["image"], strict=True):
@@ -321,15 +328,15 @@ def test_a_gradient_that_is_not_finite_stops_the_step_and_leaves_no_gradient() -
     net = _net()
     bad = (torch.full((2, 1, 4, 4, 4), 1e30), torch.ones(1))
     steps = _steps(net, noise=1.0)
-    steps.noised_gradient([], functools.partial(_loss, net))
+    steps.noised_gradient([], _losses(net))
     with pytest.raises(TrainingError) as caught:
-        steps.step([*_examples(1), bad], functools.partial(_loss, net))
+        steps.step(_alone([*_examples(1), bad]), _losses(net))
     assert caught.value.public_code == "TrainingError:loss-not-finite"
     assert all(p.grad is None for p in net.parameters())
     net2 = nn.Linear(2, 1)
     with pytest.raises(TrainingError, match="gradient is not finite"):
         # finite loss, infinite slope: d sqrt(x) / dx at 0
-        _steps(net2).step([0], lambda _: (net2.weight * 0).sum().abs().sqrt())
+        _steps(net2).step([(0,)], lambda _: (net2.weight * 0).sum().abs().sqrt())
 
 
 def test_after_a_failed_step_the_next_one_starts_clean() -> None:
@@ -337,17 +344,19 @@ def test_after_a_failed_step_the_next_one_starts_clean() -> None:
     steps = _steps(net)
     with pytest.raises(TrainingError):
         steps.step(
-            [*_examples(3, seed=7), (torch.full((2, 1, 4, 4, 4), torch.nan), torch.ones(1))],
-            functools.partial(_loss, net),
+            _alone(
+                [*_examples(3, seed=7), (torch.full((2, 1, 4, 4, 4), torch.nan), torch.ones(1))]
+            ),
+            _losses(net),
         )
-    steps.noised_gradient(examples, functools.partial(_loss, net))
+    steps.noised_gradient(_alone(examples), _losses(net))
     assert _relative_error(_flat(net), _naive(net, examples, 1.0, 4.0)) < 1e-5
 
 
 def test_a_loss_over_a_batch_is_refused() -> None:
     net = _net()
-    with pytest.raises(PrivacyError, match="one number for one patient"):
-        _steps(net).step(_examples(1), lambda e: _loss(net, e).repeat(3))
+    with pytest.raises(PrivacyError, match="expected one number each"):
+        _steps(net).step(_alone(_examples(1)), lambda e: _loss(net, e[0]).repeat(3))
 
 
 def test_a_network_that_writes_to_a_buffer_is_refused() -> None:
@@ -365,7 +374,7 @@ def test_a_network_that_writes_to_a_buffer_is_refused() -> None:
 
     net = _Keeps()
     with pytest.raises(PrivacyError, match="changed a buffer"):
-        _steps(net).step([torch.ones(3)], net)
+        _steps(net).step([(torch.ones(3),)], lambda samples: net(samples[0]))
 
 
 def test_an_optimizer_that_is_private_already_is_refused() -> None:
