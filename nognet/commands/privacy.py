@@ -1,8 +1,9 @@
-"""`nognet privacy`: what noised steps cost, or how much noise a wanted cost needs."""
+"""`nognet privacy`: what noised steps cost, how much noise a wanted cost needs, what was spent."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,11 +15,6 @@ app = typer.Typer(no_args_is_help=True, help="Differential privacy whose record 
 
 
 app.command("plan-central")(plan_central)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `plan` a subcommand while it is the only one."""
 
 
 @app.command()
@@ -67,3 +63,38 @@ def plan(  # noqa: PLR0913  options of a command line
     emit(f"  upper bounds: PRV {prv}, RDP {accounts.rdp:.3f}")
     if accounts.epsilon > 10:
         say("An epsilon above 10 promises a patient hardly anything.")
+
+
+@app.command()
+def ledger(
+    site: Annotated[Path, typer.Option(help="The hospital's site.yaml.")],
+    delta: Annotated[
+        float | None,
+        typer.Option(help="Balance at this delta; by default site.yaml's and those charged at."),
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="A line an entry, alike ones of a run not put together.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every noised step ever charged to this site's patients, and what it comes to."""
+    from nognet.commands.privacy_ledger import ledger_document, ledger_lines
+    from nognet.config import load_site
+    from nognet.fit.budget import ledger_of
+    from nognet.privacy.ledger_balance import balance_of, deltas_of
+
+    config = load_site(site)
+    kept = ledger_of(config)
+    entries = kept.entries()
+    limit = None if config.privacy is None else config.privacy.max_epsilon
+    own = () if config.privacy is None else (config.privacy.delta,)
+    deltas = (delta,) if delta is not None else sorted({*own, *deltas_of(entries)}, reverse=True)
+    if entries and not deltas:
+        raise typer.BadParameter("no entry says at which delta it was charged; give --delta")
+    balances = [balance_of(entries, wanted, max_epsilon=limit) for wanted in deltas]
+    if as_json:
+        document = ledger_document(kept.path, entries, balances)
+        emit(json.dumps(document, indent=2, allow_nan=False))
+        return
+    for line in ledger_lines(kept.path, entries, balances, each=each):
+        emit(line)
