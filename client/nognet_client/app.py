@@ -7,11 +7,12 @@ gate (`nognet_client.egress`).
 
 from __future__ import annotations
 
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from nognet.config import SiteConfig
 from nognet.data.site.prepare import prepared_or_prepare
+from nognet.errors import WireError
 from nognet.wire.records import (
     SECURE_ACTION,
     SHARE_ACTION,
@@ -40,6 +41,17 @@ from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, join, train
 
 
+class SiteApp(ClientApp):
+    """A ClientApp that refuses a message of an unknown type as it refuses all else, on record."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer."""
+        try:
+            return super().__call__(message, context)
+        except ValueError:  # Flower's own, of a type that nothing answers: the guard lets none out
+            return guarded(_refuse_type)(message, context)
+
+
 def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
     """Make a ClientApp that answers the messages with the given work.
 
@@ -47,7 +59,7 @@ def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
         work: What the site does.
         check: Of a plain update; only a rehearsal of hostile sites gives another one.
     """
-    app = ClientApp()
+    app = SiteApp()
 
     def answer_join(content: RecordDict, config: SiteConfig) -> Outgoing:
         task, site = JoinTask.from_content(content), _opened(config)
@@ -90,6 +102,13 @@ def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
 def site_name_of(context: Context) -> str:
     """Give the name of the site that the node serves."""
     return site_of(context).name
+
+
+def _refuse_type(_content: RecordDict, config: SiteConfig) -> Outgoing:
+    raise WireError(
+        f"{config.name}: a message of a type that no study sends; it is not answered",
+        code="message-type",
+    )
 
 
 def _opened(config: SiteConfig) -> Site:

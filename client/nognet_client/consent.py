@@ -110,15 +110,16 @@ def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = N
     """
     name, trains = request.study.name, kind == "rounds"
     noised = request.noised(1) if trains else None
+    task = f"{request.run_token} {digest}"  # the digest alone is the same in another run
     _decline(request, tuple(about_hours(request, now or datetime.now(UTC))) if trains else ())
 
     def counted(book: Book) -> Book:
         served = book.of(name)
-        if served.is_counted(kind, digest):
+        if served.is_counted(kind, task):
             return book
         spent = about_spending(request, served) if trains else ()
         _decline(request, (*about_count(request, served, kind), *spent))
-        return replace(book, studies={**book.studies, name: served.then(kind, digest, noised)})
+        return replace(book, studies={**book.studies, name: served.then(kind, task, noised)})
 
     ServedRecord(request.config.state).change(counted)
 

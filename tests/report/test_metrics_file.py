@@ -47,6 +47,7 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
         "barred",
         "rounds",
         "final",
+        "central_privacy",
     ]
     assert values["schema_version"] == 1
     assert tuple(values["definitions"]) == METRIC_NAMES

@@ -1,0 +1,333 @@
+"""A coordinator that is curious, or hostile: what it asks for beyond a study is refused.
+
+Messages are built by hand against the client app as the worker calls it. After each of them: class
+and code are all that came back, the refusal is in the site's audit log, whose chain holds, and the
+site serves the next honest round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+from nognet_client.app import build_app
+from nognet_client.served import ServedRecord
+
+import nognet
+from nognet.audit.log import AuditLog, egress_folder
+from nognet.audit.verify import read_entries, verify
+from nognet.config import StudyConfig, load_site
+from nognet.data.store import open_store, write_index
+from nognet.types import Split
+from nognet.wire.contract import contract, contract_hash
+from nognet.wire.records import JoinTask, ShareTask, TrainReply
+from tests.builders.egress import RUN, ask, evaluate_task, join_task, train_content, train_task
+from tests.builders.federation import make_site, make_study, stub_work
+
+pytestmark = pytest.mark.usefixtures("flower_task")
+OTHER_RUN = "cd" * 16
+CONSENT = f"""consent:
+  studies: [tiny]
+  releases: ["{nognet.__version__}"]
+  max_rounds: 6
+  metrics: [dsc]
+"""
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A site with a consent, and its app."""
+
+    path: Path
+    study: StudyConfig
+    app: ClientApp
+
+    @property
+    def state(self) -> Path:
+        return load_site(self.path).state
+
+    def ask(self, kind: str, content: RecordDict) -> Message:
+        return ask(self.app, self.path, kind, content)
+
+    def train(self, number: int, **changes: Any) -> Message:
+        task = dataclasses.replace(train_task(self.study, round_number=number), **changes)
+        return self.ask("train", train_content(task))
+
+    def recorded(self) -> list[dict[str, Any]]:
+        log = AuditLog(egress_folder(self.state))
+        assert verify(log).faults == ()
+        return [dict(entry.event) for _, entry in read_entries(log.path) if entry is not None]
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    """A site that joined an honest run and has trained its first round."""
+    path = make_site(tmp_path, "site_a")
+    path.write_text(path.read_text() + CONSENT)
+    made = Hospital(path, make_study(tmp_path), build_app(stub_work()))
+    assert made.ask("query", join_task(made.study).to_content()).has_content()
+    assert made.train(1).has_content()
+    return made
+
+
+def with_study(hospital: Hospital, **changes: Any) -> StudyConfig:
+    values = {**json.loads(hospital.study.for_sites()), **changes}
+    return StudyConfig.model_validate(values)
+
+
+def joining(hospital: Hospital, *, run: str = OTHER_RUN, **changes: Any) -> tuple[str, RecordDict]:
+    study = with_study(hospital, **changes)
+    return "query", JoinTask(study.for_sites(), contract(study), run).to_content()
+
+
+def training(hospital: Hospital, **changes: Any) -> tuple[str, RecordDict]:
+    task = dataclasses.replace(train_task(hospital.study, round_number=2), **changes)
+    return "train", train_content(task)
+
+
+def evaluating(hospital: Hospital, **changes: Any) -> tuple[str, RecordDict]:
+    task = evaluate_task(hospital.study)
+    return "evaluate", dataclasses.replace(task, **changes).to_content()
+
+
+def sharing(study: StudyConfig, run: str) -> tuple[str, RecordDict]:
+    digest = contract_hash(contract(study))
+    return "query.share", ShareTask(1, study.for_sites(), digest, run).to_content()
+
+
+def with_record(hospital: Hospital, name: str, record: Any) -> tuple[str, RecordDict]:
+    kind, content = training(hospital)
+    content[name] = record
+    return kind, content
+
+
+def with_key(hospital: Hospital, key: str, value: Any) -> tuple[str, RecordDict]:
+    kind, content = training(hospital)
+    content.config_records["config"][key] = value
+    return kind, content
+
+
+def with_vector(hospital: Hospital, name: str, array: Array) -> tuple[str, RecordDict]:
+    kind, content = training(hospital)
+    content.array_records["arrays"][name] = array
+    return kind, content
+
+
+def of_kind(kind: str) -> Callable[[Hospital], tuple[str, RecordDict]]:
+    return lambda hospital: (kind, training(hospital)[1])
+
+
+def other_study(hospital: Hospital, **changes: Any) -> str:
+    return with_study(hospital, **changes).for_sites()
+
+
+def claims_terabytes() -> Array:
+    array = Array(np.zeros(4, np.float32))
+    return Array("float32", (10**12,), "numpy.ndarray", array.data)
+
+
+def weights_like(hospital: Hospital, value: float, *, more: int = 0) -> np.ndarray:
+    size = train_task(hospital.study).weights.size
+    return np.full(size + more, value, np.float32)
+
+
+CROSS_SITE = {"personalisation": {"local": "norms", "cross_site": "local"}}
+HOSTILE: dict[str, tuple[Callable[[Hospital], tuple[str, RecordDict]], str]] = {
+    # raw tensors, by records, keys, vectors and actions that no study has
+    "a record of raw volumes": (
+        lambda h: with_record(h, "volumes", ArrayRecord({"baseline": Array(np.zeros(1))})),
+        "WireError:records",
+    ),
+    "a record of commands": (
+        lambda h: with_record(h, "run", ConfigRecord({"shell": "id"})),
+        "WireError:records",
+    ),
+    "a key that asks for tensors": (
+        lambda h: with_key(h, "return-tensors", True),
+        "WireError:keys",
+    ),
+    "a vector to be filled": (
+        lambda h: with_vector(h, "images", Array(np.zeros(3, np.float32))),
+        "WireError:keys",
+    ),
+    "a query of its own": (of_kind("query.dump"), "WireError:message-type"),
+    "a training of its own": (of_kind("train.without_noise"), "WireError:message-type"),
+    # more than was agreed to
+    "a thousand rounds": (lambda h: joining(h, rounds=1000), "ConsentError:consent-max-rounds"),
+    "round one thousand": (
+        lambda h: training(h, round_number=1000),
+        "ConsentError:consent-round",
+    ),
+    "round zero": (lambda h: training(h, round_number=0), "ConsentError:consent-round"),
+    "another study": (lambda h: joining(h, name="other"), "ConsentError:consent-study"),
+    "another study within the run": (
+        lambda h: training(h, study_json=other_study(h, seed=6)),
+        "ConsentError:consent-study-changed",
+    ),
+    "figures of training patients": (
+        lambda h: evaluating(h, split="train"),
+        "ConsentError:consent-split",
+    ),
+    "a personal model in every round": (
+        lambda h: evaluating(h, split="validation", personalise=True),
+        "ConsentError:consent-personalise",
+    ),
+    "the site's own model, by a study changed within the run": (
+        lambda h: sharing(with_study(h, **CROSS_SITE), RUN),
+        "ConsentError:consent-study-changed",
+    ),
+    "the site's own model, by a study that asks for it": (
+        lambda h: sharing(with_study(h, **CROSS_SITE), OTHER_RUN),
+        "ConfigError:not-shared",
+    ),
+    "the site's own model, which the study doesn't ask for": (
+        lambda h: sharing(h.study, RUN),
+        "ConfigError:not-asked",
+    ),
+    "another hospital's model as a guest": (
+        lambda h: evaluating(h, model_of="site_b"),
+        "ConfigError:not-asked",
+    ),
+    # another meaning of the numbers
+    "another contract": (
+        lambda h: training(h, contract_hash="00" * 32),
+        "ContractError:contract-changed",
+    ),
+    "another network": (
+        lambda h: training(
+            h,
+            study_json=other_study(h, network={"width": 8}),
+            run_token=OTHER_RUN,
+        ),
+        "ContractError:contract-changed",
+    ),
+    # damaged, or far too large
+    "weights that are too short": (
+        lambda h: training(h, weights=weights_like(h, 0.1, more=-1)),
+        "WireError:shape",
+    ),
+    "weights a hundred times too long": (
+        lambda h: training(h, weights=np.zeros(5_500_000, np.float32)),
+        "WireError:shape",
+    ),
+    "weights that are not numbers": (
+        lambda h: training(h, weights=weights_like(h, np.nan)),
+        "WireError:non-finite",
+    ),
+    "weights beyond all bounds": (
+        lambda h: training(h, weights=weights_like(h, 1e30)),
+        "WireError:too-large",
+    ),
+    "a vector that claims four terabytes": (
+        lambda h: with_vector(h, "weights", claims_terabytes()),
+        "WireError:damaged",
+    ),
+    "a study of five million letters": (
+        lambda h: training(h, study_json="x" * 5_000_000),
+        "WireError:type",
+    ),
+    "a study nested a hundred thousand deep": (
+        lambda h: training(h, study_json="[" * 100_000),
+        "ConfigError:config",
+    ),
+    "a run whose name is a path": (
+        lambda h: training(h, run_token="../../../etc"),  # noqa: S106  a name
+        "WireError:form",
+    ),
+    "no content": (lambda _: ("train", RecordDict()), "WireError:records"),
+}
+
+
+@pytest.mark.parametrize("asked", HOSTILE)
+def test_it_gets_a_code_on_record_and_the_site_lives_on(hospital: Hospital, asked: str) -> None:
+    build, code = HOSTILE[asked]
+    before = len(hospital.recorded())
+    answer = hospital.ask(*build(hospital))
+    assert answer.has_error()
+    assert answer.error.reason == code
+    (entry,) = hospital.recorded()[before:]
+    assert entry["code"] == code
+    served = ServedRecord(hospital.state).read().of("tiny")
+    assert served.rounds == 1
+    reply = hospital.train(2)
+    assert TrainReply.from_content(reply.content, length=train_task(hospital.study).weights.size)
+    assert hospital.recorded()[-1]["kind"] == "train"
+
+
+def test_another_release_is_declined_by_the_coordinators_own_word(hospital: Hospital) -> None:
+    items = {**contract(hospital.study), "nognet": "99.0.0"}
+    content = JoinTask(hospital.study.for_sites(), items, OTHER_RUN).to_content()
+    answer = hospital.ask("query", content)
+    assert answer.error.reason == "ConsentError:consent-release"
+    assert hospital.recorded()[-1]["code"] == "ConsentError:consent-release"
+
+
+def test_new_run_tokens_buy_no_more_rounds(
+    hospital: Hospital, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nognet"), "propagate", True)
+    answers = [hospital.train(1, run_token=f"{number:032x}") for number in range(1000, 1012)]
+    trained = [answer.has_content() for answer in answers]
+    assert trained == [True] * 5 + [False] * 7  # and the honest one before them: six
+    assert {a.error.reason for a in answers[5:]} == {"ConsentError:consent-max-rounds"}
+    assert "accepted: at most 6 in all its runs (consent.max_rounds in site.yaml" in caplog.text
+    assert hospital.ask("query", join_task(hospital.study).to_content()).has_error()
+
+
+def test_trying_weights_over_and_over_is_counted(hospital: Hospital) -> None:
+    weights = train_task(hospital.study).weights
+    answers = [hospital.train(1, weights=weights + np.float32(i)) for i in range(1, 9)]
+    assert [answer.has_content() for answer in answers] == [True] * 5 + [False] * 3
+
+
+def test_of_one_patient_no_figures_leave(tmp_path: Path) -> None:
+    path = make_site(tmp_path, "site_a", pairs=28, min_patients=5)
+    one_test_patient(path)
+    study = make_study(tmp_path)
+    lonely = Hospital(path, study, build_app(stub_work()))
+    assert lonely.ask("query", join_task(study).to_content()).has_content()
+    answer = lonely.ask(*evaluating(lonely))
+    assert answer.error.reason == "EgressError:withheld"
+    assert lonely.recorded()[-1]["code"] == "EgressError:withheld"
+    assert lonely.ask(*evaluating(lonely, split="validation")).has_content()
+    assert lonely.train(1).has_content()
+
+
+def one_test_patient(path: Path) -> None:
+    prepared = open_store(load_site(path).cache)
+    splits: dict[str, Split] = dict(prepared.index.splits)
+    for patient in [p for p, split in splits.items() if split == "test"][1:]:
+        splits[patient] = "train"
+    write_index(prepared.folder, prepared.index.records, splits, roi=prepared.roi)
+
+
+def test_a_curious_coordinator_that_plays_by_the_rules_learns_sums_alone(
+    hospital: Hospital,
+) -> None:
+    """All that an honest run gives: weights of the contract's length, counts, permitted sums."""
+    length = train_task(hospital.study).weights.size
+    trained = hospital.train(2).content
+    assert {n: tuple(r) for n, r in trained.items()} == {
+        "arrays": ("weights",),
+        "metrics": tuple(trained["metrics"]),
+        "config": ("site", "server-round"),
+    }
+    assert set(trained["metrics"]) == {"n-pairs", "n-patients", "steps", "seconds"}  # no loss
+    assert trained.array_records["arrays"]["weights"].shape == (length,)
+    found = hospital.ask(*evaluating(hospital)).content
+    told = {key.split("|")[1] for key, value in found["statistics"].items() if value}
+    assert told == {"dsc"}
+    cached = open_store(load_site(hospital.path).cache)
+    everything = repr(trained["config"]) + repr(found["config"]) + repr(sorted(found["statistics"]))
+    for record in cached.index.records:
+        assert record.pair_id not in everything
+        assert record.patient_id not in everything
