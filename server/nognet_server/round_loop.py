@@ -183,7 +183,7 @@ def finish_round(
             history=(*state.history, report.to_entry(metric)),
             strikes=_struck(study, state.strikes, training.faulty | evaluation.faulty),
             lineage={
-                **dict.fromkeys((r.site for r in training.replies), state.round_number),
+                **dict.fromkeys(training.counted, state.round_number),
                 **state.lineage,
             },
         ),

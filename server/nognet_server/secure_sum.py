@@ -41,6 +41,7 @@ from nognet_server.asking import Trained, deliver
 from nognet_server.joining import Member
 from nognet_server.messages import Envelope
 from nognet_server.opening import Run
+from nognet_server.phases import tell_phase
 from nognet_server.replies import SecureSum, Training
 from nognet_server.secure_attempt import Attempt, ask, check_enough, each
 from nognet_server.secure_tally import Tally, checked_masked
@@ -74,6 +75,7 @@ def ask_to_train_securely(
         FederationError: a step had fewer sites than the threshold, or the sum can't be made.
     """
     started = time.monotonic()
+    tell_phase("training", round_number=state.round_number + 1)
     attempt = Attempt(run, state, _same_as_before(run, state, here), asked, _session(run, state))
     tally = Tally(dict.fromkeys(absent, "offline"))
     tally = replace(

@@ -41,7 +41,7 @@ def withdraw(
     deleted = withdrawal.delete_traces(folder, plan) if delete else []
     for path in deleted:
         say(f"deleted {path}")
-    if plan.rounds and not delete:
+    if plan.rounds_lost and not delete:
         say(f"{folder.path} still holds weights that {site} shaped: --delete removes them")
     say(f"go on with: nognet-server --resume {target.path}")
 

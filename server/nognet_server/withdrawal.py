@@ -60,7 +60,7 @@ class Withdrawal:
 
     def lines(self) -> list[str]:
         """Say what it costs."""
-        if not self.rounds:
+        if not self.rounds_lost:
             return [f"{self.site} counted in no round: nothing is lost, it is asked no more"]
         share = ", ".join(
             f"{number}: {'hidden' if weight is None else f'{weight:.1%}'}"
@@ -177,7 +177,7 @@ def withdraw(folder: RunFolder, plan: Withdrawal) -> RunFolder:
 def delete_traces(folder: RunFolder, plan: Withdrawal) -> list[Path]:
     """Delete the old run's weights in which the site's data left a trace; give what was deleted."""
     later = range(plan.keep_round + 1, plan.last_round + 1)
-    paths = [folder.model, *(folder.checkpoint(number) for number in later)] if plan.rounds else []
+    paths = [folder.model, *(folder.checkpoint(number) for number in later)] if later else []
     there = [path for path in paths if path.is_file()]
     for path in there:
         path.unlink()

@@ -228,6 +228,7 @@ def test_a_withdrawal_finds_the_first_trace_where_its_checkpoint_is_gone(tmp_pat
     plan = plan_withdrawal(folder, "site_c")
     assert list(plan.rounds) == [2, 3]  # round 1's entry went with its checkpoint
     assert plan.keep_round == 0
+    assert "to be trained again: 3 rounds" in " ".join(plan.lines())
     with_parent = dataclasses.replace(
         load_checkpoint(folder, 3, length=flat_length(weight_spec(study.network))),
         lineage={"site_c": 0},

@@ -13,9 +13,11 @@ from nognet_client.masking_state import MaskingState
 from nognet_client.tasks import Work
 from nognet_server.checkpoints import load_identity, load_weights
 from nognet_server.run_folder import RunFolder
+from nognet_server.withdrawal import plan_withdrawal
 
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
+from nognet.fit.model_file import load_model
 from nognet.fit.weights import weight_spec
 from nognet.report.metrics_file import read_metrics
 from nognet.wire.flat import flat_length
@@ -91,6 +93,9 @@ def test_secure_sums_give_the_weights_of_plain_ones_to_the_grid(
         told = part.train.model_dump(exclude_none=True)
         assert set(told) == {"seconds", "round_trip_seconds", "bytes_down", "bytes_up"}
         assert part.weight is None
+    assert load_model(hidden.model).provenance["sites"] == [*NAMES]
+    plan = plan_withdrawal(hidden, "site_b")
+    assert (plan.keep_round, plan.rounds) == (0, {1: None, 2: None})
 
 
 @pytest.mark.slow
