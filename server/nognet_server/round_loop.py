@@ -21,11 +21,11 @@ import numpy as np
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.metrics.definitions import is_better
-from nognet.wire.records import MaskedTrainReply, TrainReply
-from nognet_server.messages import Delivery, declined_code
-from nognet_server.replies import Evaluation, SecureSum, Training
+from nognet.wire.records import TrainReply
+from nognet_server.replies import Evaluation, Training
+from nognet_server.round_entries import site_entries, sum_entry
 from nognet_server.state import Best, ServerState
-from nognet_server.strategies import aggregate, shares_of
+from nognet_server.strategies import aggregate
 
 _log = logging.getLogger("nognet.server.round")
 Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -170,11 +170,11 @@ def finish_round(
     report = RoundReport(
         round_number=state.round_number,
         seconds=seconds,
-        sites=_site_entries(study, training, evaluation),
+        sites=site_entries(study, training, evaluation),
         validation=figures,
         value=value,
         is_best=improved,
-        secure_sum=_sum_entry(training.summed) if training.summed else None,
+        secure_sum=sum_entry(training.summed) if training.summed else None,
     )
     return (
         replace(
@@ -208,92 +208,3 @@ def _struck(
                 site,
             )
     return dict(sorted(counted.items()))
-
-
-def _site_entries(
-    study: StudyConfig, training: Training, evaluation: Evaluation
-) -> dict[str, dict[str, Any]]:
-    shares = {} if training.summed else shares_of(study, training.replies)
-    replies = {} if training.summed else {reply.site: reply for reply in training.replies}
-    names = {*training.counted, *training.left_out, *evaluation.statistics, *evaluation.left_out}
-    entries: dict[str, dict[str, Any]] = {}
-    for site in sorted(names):
-        reply = replies.get(site)
-        summed = training.summed.sites.get(site) if training.summed else None
-        traffic, norm = training.traffic.get(site), training.norms.get(site)
-        statistics = evaluation.statistics.get(site)
-        entries[site] = {
-            "status": _status(reply or summed, training.left_out.get(site)),
-            "reason": training.left_out.get(site) or evaluation.left_out.get(site),
-            "weight": None if summed else shares[site] if reply else 0.0,
-            "train": (
-                _train_entry(reply, traffic, norm)
-                if reply
-                else _summed_entry(summed, traffic)
-                if summed
-                else None
-            ),
-            "validation": statistics.figures() if statistics else {},
-            "evaluate_seconds": _rounded(evaluation.seconds.get(site)),
-            **_evaluate_bytes(evaluation.traffic.get(site)),
-        }
-    return entries
-
-
-def _status(reply: TrainReply | MaskedTrainReply | None, reason: str | None) -> str:
-    """Tell a site that declined, as is its right, from one that failed."""
-    if reply:
-        return "ok"
-    return "declined" if declined_code(reason) else "left-out"
-
-
-def _train_entry(reply: TrainReply, traffic: Delivery | None, norm: float | None) -> dict[str, Any]:
-    return {
-        "loss": reply.mean_loss,
-        "seconds": _rounded(reply.seconds),
-        "round_trip_seconds": _rounded(traffic.seconds if traffic else None),
-        "steps": reply.steps,
-        "n_pairs": reply.n_pairs,
-        "n_patients": reply.n_patients,
-        "epsilon": reply.epsilon,
-        "delta": reply.delta,
-        "update_norm": norm,
-        "bytes_down": traffic.bytes_down if traffic else None,
-        "bytes_up": traffic.bytes_up if traffic else None,
-    }
-
-
-def _evaluate_bytes(traffic: Delivery | None) -> dict[str, int | None]:
-    return {
-        "evaluate_bytes_down": traffic.bytes_down if traffic else None,
-        "evaluate_bytes_up": traffic.bytes_up if traffic else None,
-    }
-
-
-def _summed_entry(reply: MaskedTrainReply, traffic: Delivery | None) -> dict[str, Any]:
-    """Say what is known of a site whose update was summed securely."""
-    return {
-        "seconds": _rounded(reply.seconds),
-        "round_trip_seconds": _rounded(traffic.seconds if traffic else None),
-        "epsilon": reply.epsilon,
-        "delta": reply.delta,
-        "bytes_down": traffic.bytes_down if traffic else None,
-        "bytes_up": traffic.bytes_up if traffic else None,
-    }
-
-
-def _sum_entry(summed: SecureSum) -> dict[str, Any]:
-    counts = summed.counts
-    return {
-        "sites": len(summed.sites),
-        "weight": counts.weight,
-        "n_pairs": counts.pairs,
-        "n_patients": counts.patients,
-        "numbers_clipped": counts.clipped,
-        "updates_shortened": counts.shortened,
-        "seconds": _rounded(summed.seconds),
-    }
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
