@@ -6,7 +6,8 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from rich.console import Console
@@ -14,10 +15,13 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from nognet.progress import STEP_DONE, Pace, StepDone
+from nognet.progress import STEP_DONE, Clock, Pace, StepDone
 
 _BAR_WIDTH = 24
 _LONGEST_NAME = 20
+_EVERY_S = 5.0
+StepsTold = Callable[[int, int, float], None]
+"""Called after each step with the step, the number of steps and the loss."""
 
 
 @contextlib.contextmanager
@@ -70,6 +74,69 @@ def _logs_above(plain: object) -> Iterator[None]:
         for handler in handlers:
             handler.removeFilter(tells_no_step)
             handler.setStream(plain)
+
+
+@contextlib.contextmanager
+def steps_told(title: str, say: Callable[[str], None]) -> Iterator[StepsTold]:
+    """Tell of a training without rounds for a `with` block: a bar on a terminal, elsewhere lines.
+
+    Args:
+        title: What is done.
+        say: Takes a line every few seconds, where there is no terminal.
+    """
+    console = Console(stderr=True, highlight=False)
+    if not (sys.stderr.isatty() and console.is_terminal) or console.is_dumb_terminal:
+        yield StepLines(title, say)
+        return
+    columns = (
+        TextColumn(title, markup=False),
+        BarColumn(_BAR_WIDTH),
+        TextColumn("{task.fields[words]}"),
+    )
+    plain = sys.stderr
+    with Progress(
+        *columns, console=console, transient=True, refresh_per_second=4, redirect_stdout=False
+    ) as progress:
+        console.show_cursor(show=True)
+        task = progress.add_task(title, total=1, words="")
+
+        def tell(step: int, steps: int, loss: float) -> None:
+            words = pace_words(pace, step, steps, loss)
+            progress.update(task, completed=step, total=steps, words=words)
+
+        pace = Pace(1.0)
+        with _logs_above(plain):
+            yield tell
+
+
+class StepLines:
+    """Says how a training without rounds goes on: its first step, then every few seconds."""
+
+    def __init__(
+        self, title: str, say: Callable[[str], None], clock: Clock = time.monotonic
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            title: What is done.
+            say: Takes the lines.
+            clock: Seconds.
+        """
+        self._title, self._say, self._clock = title, say, clock
+        self._pace, self._said = Pace(1.0, clock), -_EVERY_S
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        """Take a step into account."""
+        words = pace_words(self._pace, step, steps, loss)
+        if self._clock() - self._said >= _EVERY_S or step == steps:
+            self._said = self._clock()
+            self._say(f"{self._title}: {words}")
+
+
+def pace_words(pace: Pace, step: int, steps: int, loss: float) -> str:
+    """Say where a training stands and how long it still takes."""
+    left = f"{_as_clock(pace.left_s(step / steps))} left" if step < steps else "done"
+    return f"step {step} of {steps}, loss {loss:.4f}; {left}"
 
 
 class TrainingBar:

@@ -84,7 +84,7 @@ class OwnModel:
             return None
         spec = weight_spec(self.study.network)
         kept = self.state.latest("ditto", spec, upto=round_number - 1)
-        personal = kept or initial_weights(self.study.network, self.study.seed)
+        personal = kept or self._first(start)
         _log.info("%s: round %d, personal model (Ditto)", self.site.name, round_number)
         return ditto_round(
             self.study,
@@ -94,6 +94,15 @@ class OwnModel:
             towards=start,
             round_number=round_number,
         )
+
+    def _first(self, start: Weights) -> Weights:
+        """What a personal model begins with: the study's first weights, where a site can draw them.
+
+        Those that the coordinator pre-trained or read are the global ones of the first round.
+        """
+        if self.study.init.name == "random":
+            return initial_weights(self.study.network, self.study.seed)
+        return start
 
     def keep(self, trained: Weights, personal: Weights | None, round_number: int) -> None:
         """Keep what is the site's own after a round, before anything is answered.

@@ -14,6 +14,7 @@ from nognet.commands import (
     phantom,
     predict,
     prepare,
+    pretrain,
     privacy,
     provision,
     report,
@@ -34,6 +35,7 @@ app.command(name="scan")(scan.scan)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="check")(check.check)
 app.command(name="prepare")(prepare.prepare)
+app.command(name="pretrain")(pretrain.pretrain)
 app.command(name="train")(train.train)
 app.command(name="predict")(predict.predict)
 app.command(name="report")(report.report)

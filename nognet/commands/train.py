@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nognet.config import SiteConfig, StudyConfig
     from nognet.data.store import PreparedSite
     from nognet.fit.alone import BestRound, LocalRound
+    from nognet.fit.pretraining.beginning import Beginning
     from nognet.report.metrics_file import RunMetrics, RunStatus
 
 TELL_EVERY_S = 5.0
@@ -74,7 +75,8 @@ def _train(out: Path, study: StudyConfig, site: SiteConfig, prepared: PreparedSi
     from nognet.fit.alone import evaluate_local
     from nognet.report.metrics_file import METRICS_FILE_NAME, write_metrics
 
-    run, started = LocalRun(study, site, prepared, utc_now()), time.monotonic()
+    begun = _beginning(study, site)
+    run, started = LocalRun(study, site, prepared, utc_now(), begun), time.monotonic()
     recorder = _Recorder(out, run, started)
     try:
         best = recorder.train()
@@ -91,6 +93,15 @@ def _train(out: Path, study: StudyConfig, site: SiteConfig, prepared: PreparedSi
     metrics = finished.metrics("completed", time.monotonic() - started)
     write_metrics(out / METRICS_FILE_NAME, metrics)
     return metrics
+
+
+def _beginning(study: StudyConfig, site: SiteConfig) -> Beginning:
+    """Begin as the federation would; what is pre-trained is kept in the site's state folder."""
+    from nognet.fit.pretraining.beginning import beginning
+    from nognet.training_bar import steps_told
+
+    with steps_told("pre-training on phantoms", say) as told:
+        return beginning(study, site.state / "pretrained", told)
 
 
 class _Recorder:
@@ -126,7 +137,8 @@ class _Recorder:
             told(StepDone(run.site.name, number, run.study.rounds, step, steps, loss))
 
         best: BestRound | None = None
-        for done in train_alone(run.study, run.site, run.prepared, progress=step_done):
+        first = run.begun.weights
+        for done in train_alone(run.study, run.site, run.prepared, first=first, progress=step_done):
             self.run = self.run.with_round(done)
             save_round(self.out, self.run, done, self.clock() - self.started)
             self._tell_round(done)

@@ -15,6 +15,7 @@ from nognet.errors import NognetError
 from nognet.fit.alone import LOCAL, LocalRound
 from nognet.fit.model_file import save_model
 from nognet.fit.outcome import RoundOutcome
+from nognet.fit.pretraining.beginning import Beginning
 from nognet.fit.weights import Weights
 from nognet.metrics.definitions import definition_texts
 from nognet.metrics.statistics import SiteStatistics
@@ -38,6 +39,7 @@ class LocalRun:
     site: SiteConfig
     prepared: PreparedSite
     started: str
+    begun: Beginning
     rounds: tuple[Mapping[str, Any], ...] = ()
     final: Mapping[str, Any] | None = field(default=None)
 
@@ -57,6 +59,7 @@ class LocalRun:
             {
                 "schema_version": SCHEMA_VERSION,
                 "nognet_version": nognet.__version__,
+                "began_with": dict(self.begun.lineage),
                 "study": self.study.model_dump(mode="json", exclude={"server", "runs"}),
                 "status": status,
                 "started": self.started,
@@ -111,6 +114,7 @@ def _save(path: Path, run: LocalRun, weights: Weights, chosen: tuple[int, float 
             "round": number,
             "selection": {"metric": run.study.selection.metric, "value": value},
             "sites": [run.site.name],
+            "began_with": dict(run.begun.lineage),
             "nognet_version": nognet.__version__,
         },
     )

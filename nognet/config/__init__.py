@@ -9,6 +9,7 @@ from nognet.config.central_privacy import (
 from nognet.config.consent import AcceptedStudy, ConsentConfig
 from nognet.config.egress import EgressConfig
 from nognet.config.federation import FederationConfig
+from nognet.config.init import CheckpointInit, InitConfig, PhantomInit, RandomInit
 from nognet.config.learning import (
     LossConfig,
     MetricName,
@@ -55,6 +56,7 @@ __all__ = [
     "BoundedWeights",
     "BulyanConfig",
     "CentralPrivacyConfig",
+    "CheckpointInit",
     "ConsentConfig",
     "EgressConfig",
     "FedAdagradConfig",
@@ -66,6 +68,7 @@ __all__ = [
     "FedTrimmedAvgConfig",
     "FedYogiConfig",
     "FederationConfig",
+    "InitConfig",
     "KrumConfig",
     "LossConfig",
     "MetricName",
@@ -73,9 +76,11 @@ __all__ = [
     "NetworkConfig",
     "PairsOfPatient",
     "PersonalisationConfig",
+    "PhantomInit",
     "PreparationConfig",
     "PrivacyConfig",
     "QFedAvgConfig",
+    "RandomInit",
     "RegistrationConfig",
     "RoiConfig",
     "ScaffoldConfig",

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nognet.config.init import INIT_NAMES
 from nognet.config.site import SiteConfig
 from nognet.config.strategies import STRATEGY_NAMES
 from nognet.config.study import StudyConfig
@@ -19,6 +20,8 @@ from nognet.errors import ConfigError
 ModelT = TypeVar("ModelT", StudyConfig, SiteConfig)
 
 
+_TAGS: Mapping[str, tuple[str, ...]] = {"strategy": STRATEGY_NAMES, "init": INIT_NAMES}
+"""Keys whose value is told apart by a name, and the names."""
 _NOT_A_VALUE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """What PyYAML lets through from dates, numbers and tags that it can't make a value of."""
 
@@ -114,7 +117,7 @@ def _message(source: str, model: type[BaseModel], err: ValidationError) -> str:
 
 
 def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
-    location = _as_written(model, tuple(str(part) for part in error["loc"]))
+    location = _as_written(tuple(str(part) for part in error["loc"]))
     path = ".".join(location) or "(top)"
     kind = str(error["type"])
     if kind == "extra_forbidden":
@@ -125,24 +128,25 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     if kind == "missing":
         return f"{path}: missing; this key is needed"
     if kind == "union_tag_invalid":
-        return f"{path}: {_unknown_strategy(str(error['ctx']['tag']))}"
+        return f"{path}: {_unknown_name(location[-1], str(error['ctx']['tag']))}"
     found = error.get("input")
     shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) else ""
     return f"{path}: {str(error['msg']).removeprefix('Value error, ')}{shown}"
 
 
-def _unknown_strategy(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), STRATEGY_NAMES, n=1, cutoff=0.5)
+def _unknown_name(key: str, name: str) -> str:
+    known = _TAGS[key]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"unknown strategy '{name}'; {hint}Known: {', '.join(sorted(STRATEGY_NAMES))}"
+    return f"unknown {key} '{name}'; {hint}Known: {', '.join(sorted(known))}"
 
 
-def _as_written(model: type[BaseModel], location: tuple[str, ...]) -> tuple[str, ...]:
+def _as_written(location: tuple[str, ...]) -> tuple[str, ...]:
     """Leave out the tag of a union's member, which pydantic puts into the path of a fault."""
     return tuple(
         part
         for i, part in enumerate(location)
-        if not (i > 0 and part in STRATEGY_NAMES and part not in _keys_at(model, location[:i]))
+        if not (i > 0 and part in _TAGS.get(location[i - 1], ()))
     )
 
 

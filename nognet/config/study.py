@@ -16,6 +16,13 @@ from nognet.config.base import (
 )
 from nognet.config.central_privacy import CentralPrivacyConfig, unfit_for_central_privacy
 from nognet.config.federation import FederationConfig
+from nognet.config.init import (
+    InitConfig,
+    RandomInit,
+    init_with_path_from,
+    named_init,
+    without_path,
+)
 from nognet.config.learning import (
     LossConfig,
     MetricName,
@@ -64,6 +71,7 @@ class StudyConfig(ConfigModel):
     rounds: int = Field(default=10, ge=1, le=100_000)
     roi: RoiConfig = RoiConfig()
     network: NetworkConfig = NetworkConfig()
+    init: InitConfig = RandomInit()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     strategy: StrategyConfig = FedAvgConfig()
@@ -86,6 +94,11 @@ class StudyConfig(ConfigModel):
     @classmethod
     def _strategy_may_be_a_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def _init_may_be_a_name(cls, value: object) -> object:
+        return named_init(value)
 
     @model_validator(mode="after")
     def _strategy_fits(self) -> StudyConfig:
@@ -133,10 +146,23 @@ class StudyConfig(ConfigModel):
                 raise ValueError(faults)
         return self
 
+    @model_validator(mode="after")
+    def _all_parts_begin_alike(self) -> StudyConfig:
+        if self.init.name != "random" and self.personalisation.local != "none":
+            raise ValueError(
+                f"init: {self.init.name} gives the weights that travel, but those that stay at the "
+                f"sites (personalisation.local: {self.personalisation.local}) would begin at "
+                "random, which don't belong to them; set personalisation.local: none (fine-tuning "
+                "and Ditto work with any init), or init: random"
+            )
+        return self
+
     @classmethod
     def with_paths_from(cls, base: Path, values: dict[str, Any]) -> dict[str, Any]:
         """Make the paths of the raw YAML values absolute, relative ones from folder `base`."""
         resolved = resolve_paths(base, {"runs": "runs", **values}, "runs")
+        if "init" in resolved:
+            resolved["init"] = init_with_path_from(base, resolved["init"])
         if isinstance(resolved.get("server"), dict):
             server = {"state": "server-state", **resolved["server"]}
             resolved["server"] = resolve_paths(
@@ -146,4 +172,5 @@ class StudyConfig(ConfigModel):
 
     def for_sites(self) -> str:
         """JSON of what a site needs to know: everything but paths of the coordinator."""
-        return self.model_copy(update={"server": None, "runs": Path("runs")}).canonical_json()
+        hidden = {"server": None, "runs": Path("runs"), "init": without_path(self.init)}
+        return self.model_copy(update=hidden).canonical_json()

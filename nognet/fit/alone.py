@@ -65,6 +65,7 @@ def train_alone(
     site: SiteConfig,
     prepared: PreparedSite,
     *,
+    first: Weights | None = None,
     progress: StepProgress | None = None,
 ) -> Iterator[LocalRound]:
     """Train the study's rounds at one site; yield each round when it is done.
@@ -78,6 +79,8 @@ def train_alone(
         study: Rounds, steps, network, losses, selection.
         site: Its seed, device and threads.
         prepared: Its pairs.
+        first: Weights to begin with, as `nognet.fit.pretraining.beginning` gives them for the
+            study's `init`; None: drawn from its seed.
         progress: Called after each step.
 
     Raises:
@@ -90,7 +93,7 @@ def train_alone(
     plain = study.model_copy(update={"strategy": FedAvgConfig()})
     admit_study(plain, site, prepared)
     run_token = secrets.token_hex(16)
-    weights = initial_weights(study.network, study.seed)
+    weights = initial_weights(study.network, study.seed) if first is None else first
     last: LocalRound | None = None
     for number in range(1, study.rounds + 1):
         outcome = train_round(

@@ -198,6 +198,8 @@ class RunMetrics(_Part):
     run: str | None = None
     """The run's random name; the same before and after a resume."""
     contract_hash: str | None = None
+    began_with: dict[str, Any] = {}
+    """What the first weights come from: `init`, and the digest of what was read or pre-trained."""
     status: RunStatus
     started: str
     """ISO 8601 with the offset from UTC."""

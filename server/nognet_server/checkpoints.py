@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,14 @@ class RunIdentity:
         study_json: The study, as sites get it.
         contract_hash: Of the contract.
         started: When the run first started, UTC.
+        began_with: What its first weights come from (docs/operations.md, "What a run begins with").
     """
 
     run_token: str
     study_json: str
     contract_hash: str
     started: str
+    began_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: RunFolder, identity: RunIdentity, state: ServerState) -> Path:

@@ -227,6 +227,7 @@ class _Session:
             "rehearsal": run.study.rehearsal,
             "parts_left_at_sites": run.study.personalisation.local,
             "contract_hash": run.identity.contract_hash,
+            "began_with": dict(run.identity.began_with),
             "nognet_version": nognet.__version__,
         }
         save_model(

@@ -70,6 +70,7 @@ def metrics_document(
         "study": json.loads(study.for_sites()),
         "run": identity.run_token,
         "contract_hash": identity.contract_hash,
+        "began_with": dict(identity.began_with),
         "status": status,
         "started": identity.started,
         "ended": None if status == "running" else utc_now(),

@@ -12,11 +12,12 @@ from flwr.serverapp import Grid
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.fit.parts import part_of, shared_spec
-from nognet.fit.weights import TensorSpec, initial_weights
+from nognet.fit.weights import TensorSpec
 from nognet.privacy.central import CentralPlan
 from nognet.wire.contract import Contract, contract, contract_hash
 from nognet.wire.flat import flat_length, pack
 from nognet.wire.records import JoinTask
+from nognet_server.beginning import read_beginning
 from nognet_server.central_dp.charges import write_charges
 from nognet_server.central_dp.rounds import begun, gone_on_with, plan_for
 from nognet_server.checkpoints import (
@@ -86,10 +87,11 @@ def state_seconds(state: ServerState) -> float:
 
 
 def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
-    """Start a run with the study's first weights, or load its last checkpoint.
+    """Start a run with the weights that its `init` says, or load its last checkpoint.
 
     Raises:
-        ConfigError: the run is resumed with another study; every difference is named.
+        ConfigError: the run is resumed with another study (every difference is named), or its
+            first weights were not laid ready.
         PrivacyError: central privacy can't be met, or its record is damaged.
         PrivacyBudgetError: the rounds planned would pass its limit.
         FederationError: the run was started with a release whose contract differs.
@@ -101,13 +103,15 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
     last = latest_round(folder) if settings.resume else None
     central = plan_for(study)
     if last is None:
+        first_weights = read_beginning(study, folder)
         identity = RunIdentity(
             run_token=secrets.token_hex(16),
             study_json=study.for_sites(),
             contract_hash=contract_hash(agreed),
             started=utc_now(),
+            began_with=first_weights.lineage,
         )
-        first = part_of(initial_weights(study.network, study.seed), spec)
+        first = part_of(first_weights.weights, spec)
         state = ServerState(0, pack(first, spec), central=begun(central, flat_length(spec)))
         if state.central is not None:
             write_charges(folder, state.central.history)

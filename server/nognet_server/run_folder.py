@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "model.nognet"
 
     @property
+    def beginning(self) -> Path:
+        """The weights that the run began with, where they were not drawn at random."""
+        return self.path / "beginning.nognet"
+
+    @property
     def report(self) -> Path:
         """The report for people."""
         return self.path / "report.html"

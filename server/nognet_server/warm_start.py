@@ -1,4 +1,7 @@
-"""Go on with what there is: an unfinished run of the same study, or a site released to it."""
+"""Go on with what there is: an unfinished run of the same study, or a site released to it.
+
+Such a run has weights of its own: they go before the study's `init`, which is for new runs.
+"""
 
 from __future__ import annotations
 
@@ -92,8 +95,9 @@ def _last_unfinished(study: StudyConfig) -> RunFolder:
     folder = RunFolder(found[max(found)])
     check_not_superseded(folder)
     last = latest_round(folder)
-    if last is None:
-        raise ConfigError(f"{folder.path} has no checkpoint")
+    if last is None:  # killed before its first round, perhaps while it was pre-trained
+        check_same_study(load_run_study(folder).for_sites(), study)
+        return folder
     check_same_study(load_identity(folder, last).study_json, study)
     if last >= study.rounds and folder.report.is_file():
         raise ConfigError(f"{folder.path} is finished")

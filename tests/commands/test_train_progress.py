@@ -12,6 +12,7 @@ import yaml
 from nognet.commands.train import TELL_EVERY_S, _Recorder
 from nognet.commands.train_record import LocalRun
 from nognet.fit import alone
+from nognet.fit.pretraining.beginning import first_weights
 from tests.builders.clock import Clock
 from tests.builders.federation import make_site, make_study, opened
 from tests.builders.terminal import on_terminal
@@ -62,7 +63,7 @@ def test_a_log_gets_lines_with_the_time_left_by_the_pace_of_all_steps(
     training = {"steps_per_round": 4, "batch_size": 2, "warmup_steps": 0}
     study = make_study(tmp_path, rounds=2, training=training)
     site, prepared = opened(make_site(tmp_path, "site_a"))
-    run = LocalRun(study, site, prepared, "now")
+    run = LocalRun(study, site, prepared, "now", first_weights(study))
     _Recorder(tmp_path / "out", run, clock(), clock).train()
     lines = [line for line in capsys.readouterr().err.splitlines() if ", step " in line]
     assert TELL_EVERY_S == 5.0

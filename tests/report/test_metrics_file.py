@@ -37,6 +37,7 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
         "study",
         "run",
         "contract_hash",
+        "began_with",
         "status",
         "started",
         "ended",

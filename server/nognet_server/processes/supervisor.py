@@ -12,6 +12,8 @@ from nognet.config import StudyConfig
 from nognet.errors import INTERRUPTED_EXIT_CODE, FederationError, NognetError
 from nognet.supervision.children import Child, StopRequest, describe_exit, stop_children
 from nognet.supervision.health import HealthPort
+from nognet.training_bar import StepLines
+from nognet_server.beginning import PRETRAINING, lay_beginning
 from nognet_server.processes.control import RunStatus
 from nognet_server.processes.family import Processes, ServeOptions, running_processes
 from nognet_server.processes.startup import Coordinator, check_ports, lay_ready
@@ -77,10 +79,13 @@ def _serve(
             ", ".join(site.name for site in coordinator.sites),
         )
         processes.control.stop_unfinished_runs()
+        watched = Watched(processes, status, health)
+        if not _begin(watched, study, folder, stop):
+            return _interrupted(folder)
         run = processes.control.start_run(settings.to_run_config())
         log.info("run %s: %s", study.name, folder.path)
         try:
-            outcome = _follow_run(Watched(processes, status, health), run, folder, stop)
+            outcome = _follow_run(watched, run, folder, stop)
             if outcome is None:
                 log.info("stopping")
                 status.change("stopping")
@@ -88,6 +93,28 @@ def _serve(
         finally:
             _call_off(processes, run)
         return outcome or _interrupted(folder)
+
+
+class _StopRequested(Exception):  # noqa: N818  no error: somebody wants to stop
+    """Ends a pre-training between two steps."""
+
+
+def _begin(watched: Watched, study: StudyConfig, folder: RunFolder, stop: StopRequest) -> bool:
+    """Lay the run's first weights ready while sites dial in; whether nobody wants to stop."""
+    lines = StepLines(PRETRAINING, log.info)
+
+    def told(step: int, steps: int, loss: float) -> None:
+        if stop.requested:
+            raise _StopRequested
+        _revive(watched.processes, folder)
+        lines(step, steps, loss)
+        watched.status.change("starting", f"{PRETRAINING}: step {step} of {steps}")
+
+    try:
+        lay_beginning(study, folder, told)
+    except _StopRequested:
+        return False
+    return not stop.requested
 
 
 def _call_off(processes: Processes, run: int) -> None:

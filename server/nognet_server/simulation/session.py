@@ -22,7 +22,9 @@ from nognet.report.html import build_report
 from nognet.report.metrics_file import read_metrics
 from nognet.report.site_cases import cases_of_site
 from nognet.report.tables import print_results
+from nognet.training_bar import steps_told
 from nognet.types import SPLITS
+from nognet_server.beginning import PRETRAINING, lay_beginning
 from nognet_server.rehearsal import rehearsal, rehearsal_lines
 from nognet_server.run_config import RunSettings
 from nognet_server.run_folder import RunFolder, new_run_folder, write_study
@@ -86,10 +88,13 @@ def _run(request: Request, plan: Plan) -> tuple[int, RunFolder]:
     )
     with _log_file(folder):
         try:
+            with steps_told(PRETRAINING, _log.info) as told:
+                lay_beginning(plan.study, folder, told)
             _simulate(plan, settings, request)
-        except SimulationStopped as err:
+        except KeyboardInterrupt as err:
             _say_how_to_resume(folder, request)
-            _leave_if_threads_work(err.threads_left, INTERRUPTED_EXIT_CODE)
+            at_work = isinstance(err, SimulationStopped) and err.threads_left
+            _leave_if_threads_work(at_work, INTERRUPTED_EXIT_CODE)
             sys.exit(INTERRUPTED_EXIT_CODE)
         except NognetError as err:
             say(f"nognet: {err}")
