@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import secrets
 
 import flwr
+import pytest
 from nognet_server.processes import flower_internals as flower
 
 
@@ -56,3 +58,19 @@ def test_object_waits_are_keyword_defaults_that_can_be_shortened() -> None:
     parameters = inspect.signature(inflatable_utils.pull_objects).parameters
     assert parameters["initial_backoff"].default == 0.01
     assert parameters["backoff_cap"].default == 0.02
+
+
+def test_the_serverapp_pulls_replies_through_the_method_we_replace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flwr.superlink.runtime import run_serverapp
+
+    assert "grid = HttpGrid(" in inspect.getsource(run_serverapp)
+    pull = inspect.getsource(flower.HttpGrid.pull_messages)
+    assert "self._runtime_client.PullMessages(" in pull
+    assert "self._runtime_client.ConfirmMessageReceived(" in pull
+    assert "max_time" not in pull  # it waits as long as pull_objects does by default
+    monkeypatch.setattr(flower.HttpGrid, "pull_messages", flower.HttpGrid.pull_messages)
+    flower.use_pull(lambda grid, asked: [grid.node, *asked])  # type: ignore[list-item]  # told apart
+    grid = flower.HttpGrid("127.0.0.1:1", insecure=True, token=secrets.token_hex(4))
+    assert list(grid.pull_messages(["a"])) == [grid.node, "a"]
