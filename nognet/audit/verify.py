@@ -8,12 +8,12 @@ noted where the log's writer can't reach it (`nognet audit head` prints it).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nognet.audit.entry import GENESIS, Entry
-from nognet.audit.log import AuditLog
+from nognet.audit.log import AuditLog, Head
 from nognet.errors import EgressError
 
 
@@ -60,6 +60,7 @@ def verify(log: AuditLog, *, anchor: str | None = None) -> Verification:
     faults: list[Fault] = []
     hashes: dict[str, int] = {}
     entries, previous, index = 0, GENESIS, 0
+    head = _head(log)  # before the lines: one that is appended meanwhile is behind it
     exists = log.path.exists()
     for number, entry in read_entries(log.path) if exists else ():
         if entry is None:
@@ -69,7 +70,7 @@ def verify(log: AuditLog, *, anchor: str | None = None) -> Verification:
         faults += [Fault(number, what) for what in _receipt_faults(log.path.parent, entry)]
         hashes[entry.hash] = entry.index
         entries, previous, index = entries + 1, entry.hash, entry.index + 1
-    faults += [Fault(0, what) for what in _head_faults(log, hashes)]
+    faults += [Fault(0, what) for what in _head_faults(log, head, hashes)]
     if anchor is not None and anchor not in hashes:
         faults.append(
             Fault(0, "the anchor is the hash of no line: the end was cut, or the log written anew")
@@ -86,13 +87,20 @@ def _wrong(entry: Entry, previous: str, index: int) -> Iterator[str]:
         yield "does not follow the line before it: edited, deleted or moved"
 
 
-def _head_faults(log: AuditLog, hashes: dict[str, int]) -> Iterator[str]:
+def _head(log: AuditLog) -> Head | str | None:
+    """Give the head that was kept, or what is wrong with it."""
     try:
-        head = log.head()
+        return log.head()
     except EgressError as err:
-        yield str(err)
-        return
-    if head is None:
+        return str(err)
+
+
+def _head_faults(
+    log: AuditLog, head: Head | str | None, hashes: Mapping[str, int]
+) -> Iterator[str]:
+    if isinstance(head, str):
+        yield head
+    elif head is None:
         if len(hashes) > 1:
             yield f"{log.head_path.name} is missing"
     elif hashes.get(head.hash) != head.index:

@@ -8,6 +8,7 @@ from nognet.metrics.withholding import Limits
 from nognet.types import Split
 from nognet_client.egress.cohorts import admit_cohort
 from nognet_client.egress.counts import n_patients
+from nognet_client.egress.room import with_room
 from nognet_client.site import Site
 
 
@@ -29,5 +30,14 @@ def limits_of(site: Site, split: Split) -> Limits:
             f"no figures of {split} patients leave",
             code="withheld",
         )
-    strata = admit_cohort(egress_folder(config.state), split, prepared.records(split), needed)
+    folder, records = egress_folder(config.state), prepared.records(split)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        strata = with_room(folder, lambda: admit_cohort(folder, split, records, needed))
+    except OSError as err:
+        raise EgressError(
+            f"{folder}: can't be written ({err.strerror}), so it would not be known of whom "
+            "figures were given, and none leave; free some space",
+            code="not-recorded",
+        ) from err
     return Limits(needed, strata=strata, intervals=n_patients(prepared, "validation") >= needed)

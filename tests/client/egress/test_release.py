@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -147,6 +148,25 @@ def test_a_long_update_does_not_leave(tmp_path: Path) -> None:
     content = train_content(train_task(study))
     answer = ask(build_app(stub_work(step=0.5)), site, MessageType.TRAIN, content)
     assert answer.error.reason == "EgressError:update-norm"
+
+
+@pytest.mark.parametrize("loss", [None, 0.5])
+def test_under_differential_privacy_no_loss_leaves(tmp_path: Path, loss: float | None) -> None:
+    """Also if a training function gives one: the gate's form has no place for it."""
+    privacy = {"noise_multiplier": 1.0, "delta": 1e-3}
+    study, site = make_study(tmp_path, privacy=privacy), make_site(tmp_path, "site_a")
+
+    def train(*arguments: Any, **named: Any) -> Any:
+        outcome = stub_work().train(*arguments, **named)
+        return dataclasses.replace(outcome, mean_loss=loss, epsilon=0.5, delta=1e-3)
+
+    app = build_app(Work(train=train, evaluate=stub_work().evaluate))
+    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
+    assert answer.has_content() == (loss is None)
+    if loss is None:
+        assert receipt(site, "00001-train.json")["epsilon"] == 0.5
+    else:
+        assert answer.error.reason == "EgressError:numbers"
 
 
 def test_too_few_training_patients_do_not_train(tmp_path: Path) -> None:
