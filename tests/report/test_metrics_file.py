@@ -59,7 +59,7 @@ def test_programs_find_the_agreed_structure(tmp_path: Path) -> None:
         "strata": {"growing": 10, "stable": 12, "shrinking": 2},
     }
     first, second = values["rounds"][0], values["rounds"][1]
-    assert set(first) == {"round", "seconds", "sites", "validation", "selection"}
+    assert set(first) == {"round", "seconds", "sites", "validation", "selection", "secure_sum"}
     assert set(first["selection"]) == {"metric", "value", "is_best"}
     part = first["sites"]["alpha"]
     assert set(part) == {
