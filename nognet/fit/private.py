@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nognet.errors import PrivacyError
 from nognet.fit.budget import PrivatePlan
 from nognet.network import MTNoGNet
 from nognet.privacy.dp_sgd import Mechanism, PrivateSteps
@@ -86,10 +87,12 @@ def train_privately(  # noqa: PLR0913  one seam between training and privacy
         at_once: Pairs in one pass (`pairs_at_once`).
 
     Raises:
-        PrivacyError: the ledger can't be used.
+        PrivacyError: the ledger can't be used, or the plan is of other patients.
         PrivacyBudgetError: the round would pass `max_epsilon`.
     """
     groups = group_by_patient(range(len(patient_ids)), patient_ids)
+    if plan.data.patients != set(patient_ids):
+        raise PrivacyError("others would be charged than trained on", code="other-patients")
     planned = plan.round_steps
     charge = ledger.charge(plan.settings, plan.data, purpose, planned)
     mechanism = Mechanism(

@@ -103,6 +103,15 @@ def test_joining_a_study_of_another_roi_gives_the_sites_own_and_warns_there(
     assert "roi.size_vox is 32 at the site, 48 in the study" in caplog.text
 
 
+def test_a_run_over_the_sites_privacy_budget_is_refused_when_it_is_joined(tmp_path: Path) -> None:
+    privacy = {"noise_multiplier": 1.0, "delta": 1e-2, "max_epsilon": 1.0}
+    study, site = make_study(tmp_path, privacy=privacy), make_site(tmp_path, "site_a")
+    task = JoinTask(study.for_sites(), contract(study), TOKEN)
+    answer = ask(build_app(stub_work()), site, MessageType.QUERY, task.to_content())
+    assert answer.has_error()
+    assert answer.error.reason == "PrivacyBudgetError:budget-run"
+
+
 def test_training_gives_the_new_weights_and_counts(tmp_path: Path) -> None:
     study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
     task = train_task(study)

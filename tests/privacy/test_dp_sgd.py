@@ -15,6 +15,7 @@ from opacus.optimizers import DPOptimizer
 from scipy import stats
 from torch import Tensor, nn
 
+from nognet.config import PairsOfPatient
 from nognet.errors import PrivacyError, TrainingError
 from nognet.privacy.dp_sgd import Mechanism, PrivateSteps
 from nognet.privacy.patient_gradients import LossesOf, SampleT
@@ -176,13 +177,15 @@ def test_sums_of_neighbouring_batches_differ_by_at_most_the_clip_norm(
 
 def test_a_patient_with_twenty_pairs_moves_the_sum_no_further_than_one_with_one() -> None:
     others, clip = _examples(3), 0.05
-    for n_pairs in (1, 20):
+    choices: list[tuple[int, PairsOfPatient]] = [(1, "one"), (20, "one"), (20, "all")]
+    for n_pairs, choice in choices:
         extra = _examples(n_pairs, seed=50, scale=10.0)
         patients = ["a", "b", "c"] + ["crowded"] * n_pairs
         both = []
         for pairs, ids in ((others, patients[:3]), (others + extra, patients)):
             net = _net()
-            batch = group_by_patient(range(len(pairs)), ids).draw(1.0, SecretStream.for_tests(4))
+            groups = group_by_patient(range(len(pairs)), ids)
+            batch = groups.draw(1.0, SecretStream.for_tests(4), pairs=choice)
             steps = _steps(net, clip=clip, expected=1.0)
             steps.noised_gradient([[pairs[i] for i in drawn] for drawn in batch], _losses(net))
             both.append(_flat(net).double())
