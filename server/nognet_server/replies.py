@@ -101,9 +101,9 @@ class Evaluation:
 
     @property
     def is_possible(self) -> bool:
-        """Whether there are figures, or a cause for none that is no fault: all withhold theirs."""
+        """Whether there are figures, or none for no fault of any: sites withhold theirs."""
         reasons = set(self.left_out.values())
-        return bool(self.statistics) or reasons == {WITHHELD}
+        return bool(self.statistics) or (WITHHELD in reasons and reasons <= {WITHHELD, LATE})
 
     def pooled(self) -> SiteStatistics:
         """Merge all sites, in order of their names."""
