@@ -1,0 +1,42 @@
+"""Withheld is a word: no zero, no dash, no share of what is not known."""
+
+from __future__ import annotations
+
+from nognet.report.metrics_file import Figure, StratumFigure
+from nognet.report.numbers import DASH
+from nognet.report.withheld import count_text, is_withheld, mean_text, shares_of
+
+FIGURE = Figure(
+    mean=0.71,
+    sd=0.1,
+    n_patients=9,
+    n_pairs=12,
+    strata={
+        "growing": StratumFigure(mean=None, n_pairs=0, withheld=1),
+        "stable": StratumFigure(mean=None, n_pairs=0),
+        "shrinking": StratumFigure(mean=0.6, n_pairs=5, withheld=1),
+    },
+)
+
+
+def test_a_withheld_mean_is_a_word_and_a_missing_one_a_dash() -> None:
+    assert mean_text(FIGURE, None, 2) == "0.71"
+    assert mean_text(FIGURE, "growing", 2) == "withheld"
+    assert mean_text(FIGURE, "stable", 2) == DASH
+    assert mean_text(FIGURE, "shrinking", 2) == "0.60"  # pooled, one site's part is missing
+    assert mean_text(None, "growing", 2) == DASH
+    assert is_withheld(FIGURE, "growing")
+    assert not is_withheld(FIGURE)
+
+
+def test_counts_that_are_withheld_have_no_share() -> None:
+    assert count_text(None) == "withheld"
+    assert count_text(0) == "0"
+    assert shares_of({"growing": 1, "stable": 2, "shrinking": 1}) == {
+        "growing": 0.25,
+        "stable": 0.5,
+        "shrinking": 0.25,
+    }
+    nothing = dict.fromkeys(("growing", "stable", "shrinking"))
+    assert shares_of({"growing": None, "stable": 2, "shrinking": None}) == nothing
+    assert shares_of({"growing": 0, "stable": 0, "shrinking": 0}) == nothing
