@@ -15,6 +15,7 @@ from nognet.fit.parts import local_spec, shared_spec
 from nognet.fit.weights import TensorSpec, weight_spec
 from nognet.metrics.statistics import SiteStatistics
 from nognet.privacy.policy import stricter
+from nognet.secagg.quantise import TAIL
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import FlatWeights, flat_length
 from nognet.wire.records import (
@@ -24,16 +25,23 @@ from nognet.wire.records import (
     EvaluateTask,
     JoinReply,
     JoinTask,
+    MaskedTrainReply,
+    MaskedTrainTask,
+    SecureReply,
+    SecureTask,
     ShareReply,
     TrainReply,
     TrainTask,
     content_bytes,
 )
+from nognet.wire.records.secure import Step
+from nognet_client.masking import code_of
 from nognet_client.personal_state import KEPT_ROUNDS
 from nognet_client.reply_cache import KEPT_REPLIES
 from nognet_client.site import software_versions
 
 _TOKEN = "00" * 16
+_SHORT_STEPS: tuple[Step, ...] = ("keys", "shares", "agree", "reveal")
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class Messages:
     ) -> None:
         """Take what the messages are made of; `seen` are statistics of any pairs."""
         self.study, self.site, self.prepared, self.seen = study, site.name, prepared, seen
+        self._sites = study.federation.sites_awaited
         self.private = stricter(study.privacy, site.privacy) is not None
         self.study_json, self.contract = study.for_sites(), contract(study)
         self.contract_hash = contract_hash(self.contract)
@@ -87,6 +96,8 @@ class Messages:
         task = TrainTask(
             round_number, self.study_json, self.contract_hash, _TOKEN, self.weights, correction
         )
+        if self.study.secure_aggregation is not None:
+            return self._masked_training(task)
         arrays, config = task.to_records()
         reply = TrainReply(
             site=self.site,
@@ -104,6 +115,24 @@ class Messages:
         )
         down = content_bytes(RecordDict({ARRAYS: arrays, CONFIG: config}))
         return Traffic(down, content_bytes(reply.to_content()))
+
+    def _masked_training(self, task: TrainTask) -> Traffic:
+        """Of one round whose update is masked; keys and shares, some kB a site, are left out."""
+        number, word = task.round_number, code_of(self.study, self._sites).word
+        words = np.zeros(self.weights.size + TAIL, word)
+        epsilon = 1.0 if self.private else None
+        reply = MaskedTrainReply(self.site, number, _TOKEN, words, 1.0, epsilon, epsilon)
+        total = Traffic(
+            content_bytes(MaskedTrainTask(task, _TOKEN, {}).to_content()),
+            content_bytes(reply.to_content()),
+        )
+        for step in _SHORT_STEPS:
+            asked = SecureTask(
+                step, number, self.study_json, self.contract_hash, _TOKEN, _TOKEN, {}
+            )
+            given = SecureReply(self.site, step, number, _TOKEN, {})
+            total += Traffic(content_bytes(asked.to_content()), content_bytes(given.to_content()))
+        return total
 
     def evaluation(self) -> Traffic:
         """Of one evaluation."""

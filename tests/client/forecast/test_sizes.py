@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from nognet_client.forecast.outlook import foresee
-from nognet_client.forecast.sizes import Traffic, personal_bytes
+from nognet_client.forecast.sizes import Messages, Traffic, personal_bytes
 
 from nognet.config import StudyConfig
 from nognet.fit.parts import local_spec
@@ -44,6 +44,22 @@ def test_the_bytes_are_those_of_a_real_run_within_2_percent(
     assert outlook.evaluation.up == pytest.approx(parts[-1].evaluate_bytes_up, rel=0.02)
     assert outlook.total.down > outlook.rounds.down + outlook.evaluation.down  # test and joining
     assert outlook.total.up > outlook.rounds.up + outlook.evaluation.up
+
+
+def test_masked_updates_are_counted_in_their_own_words(tmp_path: Path) -> None:
+    limits = {"minimum_sites": 3}
+    site = opened(make_site(tmp_path, "site_a"))
+
+    def training(**secure: Any) -> Traffic:
+        study = make_study(tmp_path, federation=limits, secure_aggregation=secure)
+        return Messages(study, *site, None).training(1)
+
+    plain = Messages(make_study(tmp_path, federation=limits), *site, None)
+    small, large = training(bits=20, max_weight=500), training(bits=32, max_weight=500)
+    number = plain.weights.size
+    assert 4 * number < small.up < 1.05 * 4 * number  # 32-bit words
+    assert 8 * number < large.up < 1.05 * 8 * number
+    assert 0 < small.down - plain.training(1).down < 20_000
 
 
 def test_models_of_its_own_take_so_much_on_disk(tmp_path: Path) -> None:
