@@ -156,8 +156,12 @@ def check_not_superseded(folder: RunFolder) -> None:
 
 
 def write_study(folder: RunFolder, study: StudyConfig) -> None:
-    """Write the study as run; it can be given to a command again."""
-    values = study.model_dump(mode="json", exclude_none=True)
+    """Write the study as run; it can be given to a command again.
+
+    What is None is written too: where that is not the default (`max_update_ratio`), a resumed run
+    would have another study.
+    """
+    values = study.model_dump(mode="json")
     write_text_atomic(folder.study, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 

@@ -29,7 +29,8 @@ def test_a_second_run_gets_a_folder_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_study_as_run_can_be_read_again(tmp_path: Path) -> None:
-    study = make_study(tmp_path, strategy={"name": "fedadam", "tau": 0.01})
+    limits = {"minimum_sites": 1, "max_update_ratio": None}  # None is not its default
+    study = make_study(tmp_path, strategy={"name": "fedadam", "tau": 0.01}, federation=limits)
     folder = new_run_folder(study)
     write_study(folder, study)
     assert load_study(folder.study) == study
