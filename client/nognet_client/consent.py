@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from nognet.audit.log import AuditLog, egress_folder
 from nognet.config import ConsentConfig
 from nognet.errors import ConsentError
 from nognet.metrics.definitions import GROWTH_AUC
 from nognet.metrics.moments import Concordance
 from nognet.metrics.statistics import PredictorStatistics, SiteStatistics
 from nognet.wire.records import EvaluateTask
+from nognet_client.egress.room import with_room
 from nognet_client.objections import (
     Objection,
     about_count,
@@ -159,9 +161,31 @@ def _check(request: Request, more: Iterable[Objection], *, now: datetime | None)
         if request.run_token in book.runs:
             return book
         _log.info("%s: %s", request.config.name, request.words)
+        _note_in_audit_log(request)
         return with_run(book, request.run_token, request.digest)
 
     record.change(noted)
+
+
+def _note_in_audit_log(request: Request) -> None:
+    """Put on record which study a run is of; what is declined is there by its code already.
+
+    Raises:
+        EgressError: the log is not as it was left.
+        OSError: it can't be written, which `ServedRecord.change` makes an error of its own.
+    """
+    folder = egress_folder(request.config.state)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    event = {
+        "kind": "consent",
+        "decision": "accepted",
+        "run": request.run_token,
+        "study": request.study.name,
+        "study_sha256": request.digest,
+        "rounds": request.study.rounds,
+        "limited": request.config.consent is not None,
+    }
+    with_room(folder, lambda: AuditLog(folder).append(event))
 
 
 def _decline(request: Request, found: tuple[Objection, ...]) -> None:
