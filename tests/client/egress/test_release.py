@@ -41,7 +41,8 @@ def receipt(site: Path, name: str) -> dict[str, Any]:
 def events(site: Path) -> list[dict[str, Any]]:
     log = AuditLog(state_of(site))
     assert verify(log).faults == ()
-    return [dict(entry.event) for _, entry in read_entries(log.path) if entry is not None]
+    found = [dict(entry.event) for _, entry in read_entries(log.path) if entry is not None]
+    return [event for event in found if event["kind"] != "consent"]  # what left, not what may ask
 
 
 def raising(error: Exception) -> Work:
