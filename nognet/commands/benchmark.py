@@ -12,6 +12,7 @@ import typer
 
 from nognet.commands.benchmark_ingest import ingest
 from nognet.commands.benchmark_networks import networks
+from nognet.commands.benchmark_privacy import privacy
 from nognet.console import emit, say
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Time and memory of the steps on this machine.")
 app.command(name="ingest")(ingest)
 app.command(name="networks")(networks)
+app.command(name="privacy")(privacy)
 
 
 class Precision(StrEnum):
