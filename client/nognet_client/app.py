@@ -35,7 +35,7 @@ from nognet_client.egress.replies import (
 )
 from nognet_client.evaluating import evaluate, share
 from nognet_client.guard import guarded
-from nognet_client.masking import check_may_leave_unmasked, masked_train, secure_step
+from nognet_client.masking import check_can_sum, check_may_leave_unmasked, masked_train, secure_step
 from nognet_client.masking_release import of_masked_training, of_secure_step
 from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, join, train
@@ -63,6 +63,7 @@ def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
 
     def answer_join(content: RecordDict, config: SiteConfig) -> Outgoing:
         task, site = JoinTask.from_content(content), _opened(config)
+        check_can_sum(task.study_json, config)
         return of_joining(task, join(task, site, work), site, work.faults)
 
     def answer_train(content: RecordDict, config: SiteConfig) -> Outgoing:

@@ -137,6 +137,22 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
     )
 
 
+def check_can_sum(study_json: str, site: SiteConfig) -> None:
+    """Refuse a study before it starts whose updates this site will not give.
+
+    Raises:
+        PrivacyError: the study sums securely and the site has no keys to believe, or the study
+            doesn't and the site takes part in nothing else.
+        ProvisionError: a key is missing or wrong.
+        ConfigError: the study can't be read by this release.
+    """
+    if parse_study_json(study_json).secure_aggregation is None:
+        check_may_leave_unmasked(study_json, site)
+        return
+    signing_key(site)
+    peers_of(site)
+
+
 def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:
     """Refuse to give an update, or a model, in the clear where it is to be masked.
 

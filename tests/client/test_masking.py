@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from nognet_client.egress.replies import checked_update
-from nognet_client.masking import check_may_leave_unmasked, masked_train, secure_step
+from nognet_client.masking import check_can_sum, check_may_leave_unmasked, masked_train, secure_step
 from nognet_client.masking_keys import peers_of, signing_key
 from nognet_client.masking_state import MaskingState
 from nognet_client.site import Site
@@ -184,6 +184,21 @@ def test_a_deployed_site_that_names_no_peers_refuses(tmp_path: Path) -> None:
     _edit(path, server=server)
     with pytest.raises(PrivacyError, match="doesn't say whose keys to believe"):
         peers_of(load_site(path))
+
+
+def test_a_study_that_a_site_will_give_no_update_to_is_refused_when_it_joins(
+    tmp_path: Path,
+) -> None:
+    three, plain = Three(tmp_path), make_study(tmp_path).for_sites()
+    path = three.paths["site_a"]
+    check_can_sum(three.study.for_sites(), load_site(path))
+    check_can_sum(plain, load_site(path))
+    _edit(path, secure_aggregation={"trust_coordinator": True})
+    with pytest.raises(PrivacyError, match="secure_aggregation alone"):
+        check_can_sum(plain, load_site(path))
+    _edit(path, secure_aggregation={"peers": str(tmp_path / "nowhere")})
+    with pytest.raises(ProvisionError, match="no such folder"):
+        check_can_sum(three.study.for_sites(), load_site(path))
 
 
 def test_peers_are_the_keys_of_the_folder_and_the_sites_own(tmp_path: Path) -> None:
