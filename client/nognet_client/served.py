@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from nognet.audit.log import egress_folder
 from nognet.errors import ConsentError, PrivacyError
 from nognet.files import write_text_atomic
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
+from nognet_client.egress.room import with_room
 
 Kind = Literal["rounds", "evaluations"]
 _VERSION = 1
@@ -68,6 +70,7 @@ class ServedRecord:
 
     def __init__(self, state_folder: Path) -> None:
         self.path = state_folder / "consent" / "served.json"
+        self._room = egress_folder(state_folder)
 
     def read(self) -> Book:
         """Read the record; empty where nothing was done yet.
@@ -98,7 +101,7 @@ class ServedRecord:
                 before = self.read()
                 after = step(before)
                 if after != before:
-                    write_text_atomic(self.path, _text(after), mode=0o600)
+                    with_room(self._room, lambda: self._write(after))
                 return after
         except OSError as err:
             raise ConsentError(
@@ -106,6 +109,9 @@ class ServedRecord:
                 "nothing was done: 'state' in site.yaml has to name a folder that may be written",
                 code="consent-record",
             ) from err
+
+    def _write(self, book: Book) -> None:
+        write_text_atomic(self.path, _text(book), mode=0o600)
 
 
 def with_run(book: Book, token: str, digest: str) -> Book:

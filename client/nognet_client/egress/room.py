@@ -44,10 +44,12 @@ def with_room(folder: Path, write: Callable[[], Written]) -> Written:
 
 def _fill_up(reserve: Path) -> None:
     """Make the reserve, or make it whole again once the disk has room for much more."""
-    size = reserve.stat().st_size if reserve.exists() else 0
-    if size >= RESERVE_BYTES or shutil.disk_usage(reserve.parent).free < 2 * RESERVE_BYTES:
-        return
     with contextlib.suppress(OSError):
+        reserve.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        size = reserve.stat().st_size if reserve.exists() else 0
+        free = shutil.disk_usage(reserve.parent).free
+        if size >= RESERVE_BYTES or free < 2 * RESERVE_BYTES:
+            return
         file = os.open(reserve, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.posix_fallocate(file, 0, RESERVE_BYTES)
