@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
-from nognet_client.chaos import NO_REHEARSAL, deployed_chaotic_app
+from nognet_client.app import app
+from nognet_client.chaos import NO_REHEARSAL, ChaoticApp, deployed_chaotic_app
 from nognet_client.processes.worker import installed_app
 from nognet_client.rehearsal import chaos_of, check_rehearsal
 
@@ -47,9 +48,9 @@ def test_faults_need_a_site_for_rehearsals() -> None:
 
 
 def test_without_faults_the_installed_app_knows_nothing_of_them() -> None:
-    app = installed_app()
-    assert type(app).__module__.startswith("flwr.")
-    assert type(installed_app("drop:site_a@3")).__name__ == "ChaoticApp"
+    assert installed_app() is app
+    assert not isinstance(app, ChaoticApp)
+    assert isinstance(installed_app("drop:site_a@3"), ChaoticApp)
 
 
 def asked(study: StudyConfig, kind: str = "query") -> Message:
@@ -72,19 +73,19 @@ def context(tmp_path: Path) -> Context:
 def test_a_site_that_fails_on_purpose_answers_nothing_of_a_real_study(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app, where = deployed_chaotic_app("drop:site_a@1, nan:site_a@2"), context(tmp_path)
+    failing, where = deployed_chaotic_app("drop:site_a@1, nan:site_a@2"), context(tmp_path)
     for kind in ("query", "train"):
-        reply = app(asked(make_study(tmp_path), kind), where)
+        reply = failing(asked(make_study(tmp_path), kind), where)
         assert reply.error.reason == NO_REHEARSAL
     bare = Message(RecordDict({"config": ConfigRecord({"x": 1})}), 1, "train")
-    assert app(bare, where).error.reason == NO_REHEARSAL  # a message without a study, too
+    assert failing(bare, where).error.reason == NO_REHEARSAL  # a message without a study, too
     with caplog.at_level(logging.WARNING, logger="nognet.chaos"):
-        reply = app(asked(make_study(tmp_path, rehearsal=True), "train"), where)
+        reply = failing(asked(make_study(tmp_path, rehearsal=True), "train"), where)
     assert reply.error.reason == "SiteDropped:chaos"
     assert "chaos: site_a is gone in round 1" in caplog.text
 
 
 def test_it_tells_the_coordinator_when_it_joins(tmp_path: Path) -> None:
-    app = deployed_chaotic_app("drop:site_a@1, nan:site_a@2, nan:site_a@3")
-    reply = app(asked(make_study(tmp_path, rehearsal=True)), context(tmp_path))
+    failing = deployed_chaotic_app("drop:site_a@1, nan:site_a@2, nan:site_a@3")
+    reply = failing(asked(make_study(tmp_path, rehearsal=True)), context(tmp_path))
     assert JoinReply.from_content(reply.content).versions[FAULTS] == "drop.nan"
