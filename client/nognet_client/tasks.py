@@ -37,6 +37,7 @@ from nognet.wire.records import (
 )
 from nognet_client import consent
 from nognet_client.egress.counts import check_training_patients, released_counts
+from nognet_client.leakage import check_leakage
 from nognet_client.own_model import OwnModel
 from nognet_client.rehearsal import check_rehearsal
 from nognet_client.reply_cache import ReplyCache, task_digest
@@ -150,6 +151,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         ConsentError: the round is outside what the site accepts.
         EgressError: the site has fewer training patients than `egress.min_patients`.
         TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
+        PrivacyError: the model tells too well who trained it (`leakage.refuse_auc`).
     """
     study = agreed_study(task, site)
     asked = request_of(task, study, site)
@@ -172,6 +174,15 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         round_number=task.round_number,
         progress=_progress(name, task.round_number, study.rounds),
         correction=own.correction(task.correction),
+        run_token=task.run_token,
+    )
+    check_leakage(
+        study,
+        site.config,
+        site.prepared,
+        outcome.weights,
+        start,
+        round_number=task.round_number,
         run_token=task.run_token,
     )
     own.keep(outcome.weights, personal, task.round_number)

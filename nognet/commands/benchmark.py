@@ -56,11 +56,15 @@ def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them 
     compiled: Annotated[
         bool, typer.Option("--compile", help="Measure torch.compile too (minutes on a CPU).")
     ] = False,
+    dp: Annotated[
+        bool, typer.Option("--dp", help="Measure the step under privacy instead (on the CPU).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure our training step against a bare loop, and against what the machine can do.
 
-    Both loops take turns in one process, so that the ratio holds on a busy machine too.
+    With `--dp` our step under patient-level privacy, and Opacus' own way, against our step without.
+    The loops take turns in one process, so that the ratio holds on a busy machine too.
     """
     from pydantic import ValidationError
 
@@ -74,6 +78,9 @@ def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them 
         fault = err.errors()[0]
         raise typer.BadParameter(f"{fault['loc'][0]}: {fault['msg']}") from err
     plan = StepPlan(roi, width, batch, repeats, threads, precision.value, compiled)
+    if dp:
+        _measure_private(plan, as_json=as_json)
+        return
     where = device_to_measure(device.value)
     if where is None:
         _say_there_is_no_gpu(plan, as_json=as_json)
@@ -85,6 +92,28 @@ def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them 
         return
     for line in _lines(cost):
         emit(line)
+
+
+def _measure_private(plan: StepPlan, *, as_json: bool) -> None:
+    import torch
+
+    from nognet.fit.private_step_cost import measure_private_step
+
+    say(f"measuring on the CPU: ROI {plan.roi_size_vox}, width {plan.width}, {plan.precision} ...")
+    found = measure_private_step(plan)
+    if as_json:
+        measured = {way: asdict(cost) for way, cost in found.items()}
+        facts = {"torch": torch.__version__, "load_average": _load()}
+        emit(json.dumps({"plan": asdict(plan), "measured": measured, **facts}, indent=2))
+        return
+    emit(f"load average {_load()}, torch {torch.__version__}, batch {plan.batch_size}")
+    for way, cost in found.items():
+        low, high = cost.ratio_quartiles
+        emit(
+            f"{way:8} {1e3 * cost.step_s:6.0f} ms a step, ratio {cost.ratio:.2f} "
+            f"(quartiles {low:.2f} to {high:.2f}); peak {cost.peak_mib:.0f} MiB, "
+            f"ratio {cost.memory_ratio:.2f}"
+        )
 
 
 def _say_there_is_no_gpu(plan: StepPlan, *, as_json: bool) -> None:

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from nognet.commands.privacy_central import plan_central
+from nognet.commands.privacy_leakage import leakage
 from nognet.console import emit, say
 
 app = typer.Typer(no_args_is_help=True, help="Differential privacy whose record is the patient.")
 
 
 app.command("plan-central")(plan_central)
+app.command("leakage")(leakage)
 
 
 @app.command()

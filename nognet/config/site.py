@@ -16,6 +16,7 @@ from nognet.config.base import (
 )
 from nognet.config.consent import ConsentConfig
 from nognet.config.egress import EgressConfig
+from nognet.config.leakage import LeakageConfig
 from nognet.config.privacy import PrivacyConfig
 from nognet.config.secure_aggregation import SitePeersConfig
 
@@ -146,6 +147,7 @@ class SiteConfig(ConfigModel):
     consent: ConsentConfig | None = None
     """Which studies the site takes part in, and how far; by default in any."""
     egress: EgressConfig = EgressConfig()
+    leakage: LeakageConfig = LeakageConfig()
     share_models: bool = False
     """Where a study asks for it (`personalisation.cross_site`), let this site's own model go to the
     coordinator and on to the other sites that share theirs, and evaluate theirs here. Models

@@ -37,7 +37,7 @@ from nognet.network import total_loss
 from nognet.phantom.roi import make_roi_pairs
 from nognet.types import RoiPair, Split
 
-_STEPS = 5
+STEPS = 5
 _CONV_SHAPES = ((4, 32, 24), (4, 64, 12), (2, 64, 24), (4, 128, 12))
 """Batch, channels in and out, edge: 3 x 3 x 3 convolutions like those of a wide network."""
 _GPU_CONV_SHAPES = (*_CONV_SHAPES, (8, 128, 64), (8, 256, 32))
@@ -116,18 +116,18 @@ def measure_step(plan: StepPlan, device: torch.device) -> StepCost:
 
 
 def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
-    study, site, prepared = _setting(plan, device, folder)
+    study, site, prepared = setting(plan, device, folder)
     pairs = prepared.pairs("train")
     weights = initial_weights(study.network, study.seed)
-    ours = _OurSteps(study, site, prepared, weights)
-    before_mib = _peak_mib(device)
+    ours = OurSteps(study, site, prepared, weights)
+    before_mib = largest_memory_mib(device)
     _forget_peak(device)
     ours.block()  # warms up; the bare loop isn't in memory yet
-    peak_mib = _peak_mib(device)
+    peak_mib = largest_memory_mib(device)
     bare = _BareSteps(study, pairs, weights, device)
     _forget_peak(device)
     bare.block()
-    bare_peak_mib = _peak_mib(device) if device.type == "cuda" else None
+    bare_peak_mib = largest_memory_mib(device) if device.type == "cuda" else None
     compiled_s = None
     if plan.compiled:
         compiled = _BareSteps(study, pairs, weights, device, compiled=True)
@@ -159,9 +159,10 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
     )
 
 
-def _setting(
+def setting(
     plan: StepPlan, device: torch.device, folder: Path
 ) -> tuple[StudyConfig, SiteConfig, PreparedSite]:
+    """Make a study, a site and as many phantom pairs as a batch, a patient each."""
     roi = RoiConfig(size_vox=plan.roi_size_vox)
     pairs: list[RoiPair] = []
     while len(pairs) < plan.batch_size:
@@ -174,7 +175,7 @@ def _setting(
         roi=roi,
         network=NetworkConfig(width=plan.width),
         training=TrainingConfig(
-            steps_per_round=_STEPS, batch_size=plan.batch_size, precision=plan.precision
+            steps_per_round=STEPS, batch_size=plan.batch_size, precision=plan.precision
         ),
     )
     kind = "cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu"
@@ -182,7 +183,7 @@ def _setting(
     return study, site, prepared
 
 
-class _OurSteps:
+class OurSteps:
     """Blocks of steps as a site takes them."""
 
     def __init__(
@@ -201,7 +202,7 @@ class _OurSteps:
             round_number=1,
             progress=lambda *_: stamps.append(time.perf_counter()),
         )
-        return statistics.median(_differences(stamps))
+        return statistics.median(differences(stamps))
 
 
 class _BareSteps:
@@ -237,10 +238,10 @@ class _BareSteps:
     def block(self) -> float:
         """Give the median seconds of a step, measured as ours are."""
         stamps = []
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             self.step()
             stamps.append(time.perf_counter())
-        return statistics.median(_differences(stamps))
+        return statistics.median(differences(stamps))
 
     def gflop(self) -> float:
         """Count a step's floating-point operations in convolutions and matrix products."""
@@ -299,7 +300,8 @@ def _seconds(work: Callable[[], object], repeats: int = 5) -> list[float]:
     return seconds
 
 
-def _differences(stamps: Sequence[float]) -> list[float]:
+def differences(stamps: Sequence[float]) -> list[float]:
+    """Give the seconds between stamps."""
     return [after - before for before, after in itertools.pairwise(stamps)]
 
 
@@ -308,7 +310,8 @@ def _forget_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _peak_mib(device: torch.device) -> float:
+def largest_memory_mib(device: torch.device) -> float:
+    """Give the largest memory so far: resident of the process, or of the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -25,7 +25,7 @@ def benchmark(*arguments: str) -> Result:
 
 
 def test_it_measures_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_cost, "_STEPS", 2)  # fewer and smaller: the figures aren't looked at
+    monkeypatch.setattr(step_cost, "STEPS", 2)  # fewer and smaller: the figures aren't looked at
     monkeypatch.setattr(step_cost, "_CONV_SHAPES", ((4, 32, 16),))
     result = benchmark("--device", "cpu", "--json", *TINY)
     assert result.exit_code == 0, result.output
@@ -43,12 +43,25 @@ def test_it_measures_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < cost["before_mib"] <= cost["peak_mib"]
 
 
+def test_a_step_under_privacy_is_measured_against_one_without() -> None:
+    tiny = ("--roi", "32", "--width", "4", "--batch", "2", "--repeats", "2", "--threads", "1")
+    result = benchmark("--dp", "--json", *tiny)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["measured"]
+    assert set(found) == {"plain", "private", "opacus"}
+    assert (found["plain"]["ratio"], found["plain"]["memory_ratio"]) == (1.0, 1.0)
+    for cost in found.values():
+        low, high = cost["ratio_quartiles"]
+        assert 0 < low <= cost["ratio"] <= high
+        assert cost["memory_ratio"] == pytest.approx(cost["peak_mib"] / found["plain"]["peak_mib"])
+
+
 def test_the_work_of_a_step_grows_with_the_batch(tmp_path: Path) -> None:
     def gflop(batch_size: int) -> float:
         plan = StepPlan(roi_size_vox=32, width=4, batch_size=batch_size)
         cpu = torch.device("cpu")
         folder = tmp_path / str(batch_size)
-        study, _, prepared = step_cost._setting(plan, cpu, folder)
+        study, _, prepared = step_cost.setting(plan, cpu, folder)
         pairs = prepared.pairs("train")
         assert len(pairs) == batch_size
         weights = initial_weights(study.network, 1)
