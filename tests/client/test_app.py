@@ -15,7 +15,7 @@ from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.tasks import Work
 
 from nognet.config import RoiConfig, StudyConfig
-from nognet.errors import GeometryError, TrainingError
+from nognet.errors import GeometryError, PrivacyError, TrainingError
 from nognet.fit.train import train_round
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.wire.contract import contract, contract_hash
@@ -119,6 +119,28 @@ def test_training_gives_the_new_weights_and_counts(tmp_path: Path) -> None:
     reply = TrainReply.from_content(answer.content, length=len(task.weights))
     assert np.array_equal(reply.weights, task.weights + np.float32(0.5))
     assert (reply.site, reply.round_number, reply.n_pairs, reply.n_patients) == ("site_a", 1, 3, 3)
+
+
+def test_a_model_that_tells_who_trained_it_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    seen: list[tuple[np.ndarray, np.ndarray, int, str]] = []
+
+    def refuse(*facts: Any, round_number: int, run_token: str) -> None:
+        _, _, _, sent, start = facts
+        seen.append(
+            (next(iter(sent.values())), next(iter(start.values())), round_number, run_token)
+        )
+        raise PrivacyError("for the site alone", code="leakage")
+
+    monkeypatch.setattr("nognet_client.tasks.check_leakage", refuse)
+    task = train_content(train_task(study))
+    answer = ask(build_app(stub_work(step=0.5)), site, MessageType.TRAIN, task)
+    assert answer.error.reason == "PrivacyError:leakage"
+    [(sent, start, round_number, token)] = seen
+    assert np.allclose(sent - start, 0.5)  # what would go out, and what the round began with
+    assert (round_number, token) == (1, TOKEN)
 
 
 def test_evaluating_gives_statistics_of_the_split_asked_for(tmp_path: Path) -> None:
