@@ -88,7 +88,7 @@ def work_with(**instead: Callable[..., Any]) -> Work:
 
 
 def test_a_late_update_counts_in_the_round_in_which_it_arrives(tmp_path: Path) -> None:
-    limits = {"minimum_sites": 1, "round_timeout_s": 0.6, "stragglers": "next_round"}
+    limits = {"minimum_sites": 1, "round_timeout_s": 2.5, "stragglers": "next_round"}
     study = make_study(tmp_path, rounds=2, federation=limits)
     asked: list[int] = []
     goes_on = threading.Event()
@@ -120,12 +120,12 @@ def test_a_late_update_counts_in_the_round_in_which_it_arrives(tmp_path: Path) -
 
 
 def test_a_late_update_is_left_out_by_default(tmp_path: Path) -> None:
-    limits = {"minimum_sites": 1, "round_timeout_s": 0.6}
+    limits = {"minimum_sites": 1, "round_timeout_s": 2.5}
     study = make_study(tmp_path, rounds=1, federation=limits)
     goes_on = threading.Event()
 
     def slow(*arguments: Any, **named: Any) -> Any:
-        goes_on.wait(3.0)
+        goes_on.wait(6.0)
         return stub_work().train(*arguments, **named)
 
     sites = [make_site(tmp_path, name) for name in ("site_a", "site_b")]
