@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,7 +111,10 @@ def _opacus_block(study: StudyConfig, prepared: PreparedSite, weights: Weights) 
         optimizer.zero_grad(set_to_none=True)
         with autocast(_CPU, study.training.precision):
             prediction = module(batch.image, batch.mask, batch.interval_days, batch.prior)
-        total_loss(prediction, batch, study.loss).mean().backward()  # type: ignore[no-untyped-call]
+        loss = total_loss(prediction, batch, study.loss).mean()
+        with warnings.catch_warnings():  # the first layer's input needs no gradient
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own is untyped
         for parameter in module.parameters():
             if parameter.grad_sample is None:  # a head that this loss doesn't reach
                 parameter.grad_sample = parameter.new_zeros((len(batch), *parameter.shape))
