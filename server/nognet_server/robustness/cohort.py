@@ -64,6 +64,7 @@ def _written(
         "device": "cpu",
         "threads": 1,
         "roi": {"size_vox": ROI.size_vox},
+        "egress": {"min_patients": 1},  # phantoms: no patient is behind the small splits
     }
     path = home / "site.yaml"
     write_text_atomic(path, yaml.safe_dump(values, sort_keys=False))
