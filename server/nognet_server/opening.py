@@ -112,7 +112,12 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
             began_with=first_weights.lineage,
         )
         first = part_of(first_weights.weights, spec)
-        state = ServerState(0, pack(first, spec), central=begun(central, flat_length(spec)))
+        state = ServerState(
+            0,
+            pack(first, spec),
+            central=begun(central, flat_length(spec)),
+            lineage=dict.fromkeys(first_weights.sites, 0),
+        )
         if state.central is not None:
             write_charges(folder, state.central.history)
         save_checkpoint(folder, identity, state)

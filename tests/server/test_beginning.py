@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from nognet_server.beginning import lay_beginning, pretraining_folder
 from nognet_server.checkpoints import load_identity, load_weights
 from nognet_server.run_folder import new_run_folder, write_study
+from nognet_server.withdrawal import plan_withdrawal
 
 from nognet.config import StudyConfig
-from nognet.errors import ConfigError
+from nognet.errors import ConfigError, FederationError
 from nognet.fit.model_file import load_model, save_model
 from nognet.fit.pretraining.check import figures_on_unseen
 from nognet.fit.pretraining.train import Pretraining, pretrain
@@ -22,10 +25,16 @@ from tests.builders.federation import make_site, make_study, run, stub_work
 from tests.builders.pretraining import tiny_pretraining
 
 
-def checkpoint_study(folder: Path, *, seed: int = 9, **changes: object) -> StudyConfig:
+def checkpoint_study(
+    folder: Path,
+    *,
+    seed: int = 9,
+    provenance: Mapping[str, Any] = {"round": 4},  # noqa: B006  never written to
+    **changes: object,
+) -> StudyConfig:
     plain, path = make_study(folder), folder / f"model-{seed}.nognet"
     weights = initial_weights(plain.network, seed)
-    save_model(path, weights, network=plain.network, roi=plain.roi, provenance={"round": 4})
+    save_model(path, weights, network=plain.network, roi=plain.roi, provenance=provenance)
     init = {"name": "checkpoint", "path": str(path)}
     return make_study(folder, init=init, **changes)
 
@@ -50,6 +59,27 @@ def test_a_simulation_begins_with_the_file_and_says_so(tmp_path: Path) -> None:
     assert json.loads(folder.metrics.read_text())["began_with"] == began_with
     assert load_model(folder.model).provenance["began_with"] == began_with
     assert str(tmp_path) not in folder.metrics.read_text()
+
+
+def test_the_sites_of_a_model_file_are_in_the_lineage_of_what_begins_with_it(
+    tmp_path: Path,
+) -> None:
+    provenance = {"round": 4, "sites": ["site_z", "site_a"]}
+    study = checkpoint_study(tmp_path, rounds=1, provenance=provenance)
+    folder = new_run_folder(study)
+    write_study(folder, study)
+    lay_beginning(study, folder)
+    run(study, [make_site(tmp_path, "site_b")], work=stub_work(), folder=folder)
+    assert load_model(folder.model).provenance["sites"] == ["site_a", "site_b", "site_z"]
+    with pytest.raises(FederationError, match="site_z shaped the weights that this run began"):
+        plan_withdrawal(folder, "site_z")
+
+
+def test_a_real_run_does_not_begin_with_the_model_of_a_rehearsal(tmp_path: Path) -> None:
+    study = checkpoint_study(tmp_path, provenance={"rehearsal": True})
+    with pytest.raises(ConfigError, match="comes from a rehearsal") as caught:
+        lay_beginning(study, new_run_folder(study))
+    assert caught.value.code == "init-rehearsal"
 
 
 def test_a_run_that_is_gone_on_with_keeps_its_own_weights(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ _TOLD = (
     "run",
     "round",
     "sites",
+    "rehearsal",
     "predictor",
     "init",
     "digest",
@@ -41,6 +42,11 @@ class Beginning:
     weights: Weights
     lineage: Mapping[str, Any]
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites of which the weights hold something already, sorted."""
+        return tuple(sorted(self.lineage.get("model", {}).get("sites", ())))
+
 
 def beginning(study: StudyConfig, cache: Path, progress: Progress | None = None) -> Beginning:
     """Draw, pre-train or read the first weights of a study.
@@ -51,7 +57,8 @@ def beginning(study: StudyConfig, cache: Path, progress: Progress | None = None)
         progress: Told of the steps of a pre-training.
 
     Raises:
-        ConfigError: the model file is of another network or HU window; every difference is named.
+        ConfigError: the model file is of another network or HU window (every difference is named),
+            or of a rehearsal.
         WireError: the model file is missing or damaged.
         TrainingError: pre-training went wrong.
         NognetError: what is pre-trained can't be written.
@@ -101,6 +108,12 @@ def _from_file(study: StudyConfig, path: Path) -> Beginning:
             f"init: {path} is a model of another study, whose weights mean something else here; "
             "take another file, or its settings. What differs:\n" + "\n".join(differences),
             code="init-differs",
+        )
+    if model.provenance.get("rehearsal") and not study.rehearsal:
+        raise ConfigError(
+            f"init: {path} comes from a rehearsal, in which sites sent wrong updates on purpose; "
+            "take the model of a real run, or make this study a rehearsal too",
+            code="init-rehearsal",
         )
     return _beginning(model.weights, {"init": "checkpoint", "model": _told(model.provenance)})
 
