@@ -29,7 +29,7 @@ def checkpoint_study(
     folder: Path,
     *,
     seed: int = 9,
-    provenance: Mapping[str, Any] = {"round": 4},  # noqa: B006  never written to
+    provenance: Mapping[str, Any] = {"round": 4},
     **changes: object,
 ) -> StudyConfig:
     plain, path = make_study(folder), folder / f"model-{seed}.nognet"
