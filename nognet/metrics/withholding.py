@@ -47,11 +47,14 @@ class Limits:
         min_patients: As few patients as may stand behind a number; 1 withholds nothing.
         strata: Whether strata may leave at all.
         intervals: Whether `INTERVALS` may.
+        counts: Pairs and patients of the split, whose sums don't matter. None: those of a metric
+            that is defined for all pairs, where the statistics have such a metric.
     """
 
     min_patients: int
     strata: bool = True
     intervals: bool = True
+    counts: StratifiedMoments | None = None
 
 
 def withhold(statistics: SiteStatistics, limits: Limits) -> SiteStatistics:
@@ -67,7 +70,7 @@ def withhold(statistics: SiteStatistics, limits: Limits) -> SiteStatistics:
     min_patients = limits.min_patients
     if min_patients <= 1:
         return statistics
-    whole = _whole(statistics)
+    whole = limits.counts or _whole(statistics)
     if whole.all.n_patients < min_patients:
         raise TooFewPatientsError(f"fewer than {min_patients} patients stand behind the figures")
     hidden = withheld_strata(

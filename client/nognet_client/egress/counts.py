@@ -8,6 +8,7 @@ from typing import Any
 from nognet.data.store import PreparedSite
 from nognet.data.stored_pair import PairRecord
 from nognet.errors import EgressError
+from nognet.metrics.moments import Moments, StratifiedMoments
 from nognet.metrics.withholding import withheld_strata
 from nognet.types import SPLITS, STRATA, Split
 from nognet.wire.fields import Counts
@@ -26,6 +27,16 @@ def released_counts(prepared: PreparedSite, min_patients: int) -> Counts:
 def n_patients(prepared: PreparedSite, split: Split) -> int:
     """Count the patients of a split."""
     return len({record.patient_id for record in prepared.records(split)})
+
+
+def counted(records: Sequence[PairRecord]) -> StratifiedMoments:
+    """Count pairs and patients, of all and by stratum, as a metric of all pairs counts them."""
+
+    def moments(part: Sequence[PairRecord]) -> Moments:
+        return Moments(len(part), _patients(part))
+
+    of_strata = {name: moments([r for r in records if r.stratum == name]) for name in STRATA}
+    return StratifiedMoments(moments(records), of_strata)
 
 
 def check_training_patients(site: Site) -> None:

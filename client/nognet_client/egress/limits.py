@@ -7,7 +7,7 @@ from nognet.errors import EgressError
 from nognet.metrics.withholding import Limits
 from nognet.types import Split
 from nognet_client.egress.cohorts import admit_cohort
-from nognet_client.egress.counts import n_patients
+from nognet_client.egress.counts import counted, n_patients
 from nognet_client.egress.room import with_room
 from nognet_client.site import Site
 
@@ -40,4 +40,9 @@ def limits_of(site: Site, split: Split) -> Limits:
             "figures were given, and none leave; free some space",
             code="not-recorded",
         ) from err
-    return Limits(needed, strata=strata, intervals=n_patients(prepared, "validation") >= needed)
+    return Limits(
+        needed,
+        strata=strata,
+        intervals=n_patients(prepared, "validation") >= needed,
+        counts=counted(records),
+    )

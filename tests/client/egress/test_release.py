@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from nognet_client.tasks import Work
 from nognet.audit.log import AuditLog, egress_folder
 from nognet.audit.verify import read_entries, verify
 from nognet.errors import EgressError, TrainingError
-from nognet.metrics.statistics import SiteStatistics
+from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.types import RoiPair
 from nognet.wire.records import EvaluateReply, JoinReply, TrainReply, content_digest
 from tests.builders.egress import RUN, ask, evaluate_task, join_task, train_content, train_task
@@ -216,6 +218,39 @@ def test_a_stratum_with_too_few_patients_is_withheld_on_the_way_out(tmp_path: Pa
     assert len(sizes) == 1
     found = receipt(site, "00001-evaluate-test.json")
     assert {"copy|dsc|growing", "federated|growth_auc|all"} & set(found["withheld"])
+
+
+def half_undefined(study: Any, site: Any, prepared: Any, *_: Any, split: Any, **__: Any) -> Any:
+    """Give two metrics, one of which is undefined for two patients."""
+    found = prepared.records(split)
+    rest = {record.patient_id for record in found[2:]}
+    return SiteStatistics.from_pairs(
+        PairRow(
+            "federated",
+            record.patient_id,
+            record.stratum,
+            {"dsc": 0.5, "ssim_nodule": 0.5 if record.patient_id in rest else math.nan},
+            1.0,
+        )
+        for record in found
+    )
+
+
+@pytest.mark.parametrize("metrics", [[], ["ssim_nodule"], ["growth_auc"]])
+def test_what_consent_lets_out_is_held_against_all_patients_not_against_itself(
+    tmp_path: Path, metrics: list[str]
+) -> None:
+    """The counts of a metric alone would tell for how many patients it is undefined."""
+    study = make_study(tmp_path)
+    site = make_site(tmp_path, "site_a", pairs=70, min_patients=5)
+    site.write_text(f"{site.read_text()}consent: {{metrics: {json.dumps(metrics)}}}\n")
+    app = build_app(replace(stub_work(), evaluate=half_undefined))
+    answer = ask(app, site, MessageType.EVALUATE, evaluate_task(study).to_content())
+    assert answer.has_content()
+    reply = EvaluateReply.from_content(answer.content)
+    told = {key for key, value in reply.statistics.items() if not key.endswith("|withheld")}
+    assert told == {key for key in told if "|growth_auc|" in key and "growth_auc" in metrics}
+    assert bool(told) == ("growth_auc" in metrics)
 
 
 def changed(site: Path, *, more: int) -> Path:
