@@ -103,7 +103,7 @@ def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = N
     Args:
         request: What is asked.
         kind: Of the task.
-        digest: Of the task; the one that was counted last doesn't count again.
+        digest: Of the task; the one that was counted last and died doesn't count again.
         now: The time, for the hours of training.
 
     Raises:
@@ -124,6 +124,20 @@ def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = N
         return replace(book, studies={**book.studies, name: served.then(kind, task, noised)})
 
     ServedRecord(request.config.state).change(counted)
+
+
+def end(request: Request, kind: Kind) -> None:
+    """Note that the task that began last is done: only its kept reply is free from now on.
+
+    Raises:
+        ConsentError: it can't be recorded.
+    """
+    name = request.study.name
+
+    def noted(book: Book) -> Book:
+        return replace(book, studies={**book.studies, name: book.of(name).done(kind)})
+
+    ServedRecord(request.config.state).change(noted)
 
 
 def permitted(statistics: SiteStatistics, consent: ConsentConfig | None) -> SiteStatistics:

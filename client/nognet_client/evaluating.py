@@ -46,6 +46,7 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     consent.begin(asked, "evaluations", digest)
     started = time.perf_counter()
     found = _statistics(study, task, site, work)
+    consent.end(asked, "evaluations")
     reply = EvaluateReply(
         site=site.config.name,
         round_number=task.round_number,

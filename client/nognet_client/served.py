@@ -2,7 +2,8 @@
 
 Under the study's name, whatever the run: a coordinator that starts a study anew under other run
 tokens finds the count where it was. A task is counted before it is worked on, so a crash never
-forgets one; the one counted last may come again (it died half way) without counting twice.
+forgets one; the one counted last may come again without counting twice if it died half way. Once it
+is done its reply is kept, and to do it anew, with other noise, is another one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Served:
         rounds: Rounds of training that were begun.
         evaluations: Evaluations that were begun.
         noised: Steps of these rounds under differential privacy.
-        last: Kind -> digest of the task of that kind that was counted last.
+        last: Kind -> digest of the task of that kind that was counted last, until it is done.
     """
 
     rounds: int = 0
@@ -43,7 +44,7 @@ class Served:
     last: Mapping[str, str] = field(default_factory=dict)
 
     def is_counted(self, kind: Kind, digest: str) -> bool:
-        """Tell whether this very task is the one that was counted last."""
+        """Tell whether this very task is the one that was counted last, and was never done."""
         return self.last.get(kind) == digest
 
     def then(self, kind: Kind, digest: str, noised: NoisedSteps | None) -> Served:
@@ -51,6 +52,11 @@ class Served:
         more = {kind: getattr(self, kind) + 1}
         history = self.noised if noised is None else self.noised.then(noised)
         return replace(self, **more, noised=history, last={**self.last, kind: digest})
+
+    def done(self, kind: Kind) -> Served:
+        """Note that the task counted last came to its end."""
+        last = {name: digest for name, digest in self.last.items() if name != kind}
+        return replace(self, last=last)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def with_run(book: Book, token: str, digest: str) -> Book:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time count: of two that read the same record one would be forgotten."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / ".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -186,6 +186,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         run_token=task.run_token,
     )
     own.keep(outcome.weights, personal, task.round_number)
+    consent.end(asked, "rounds")
     reply = TrainReply(
         site=name,
         round_number=task.round_number,

@@ -14,6 +14,7 @@ from nognet_client.consent_words import consent_words
 from nognet_client.evaluating import evaluate
 from nognet_client.objections import about_hours, about_study
 from nognet_client.request import Request, study_digest
+from nognet_client.served import ServedRecord
 from nognet_client.tasks import Site, Work, join, train
 
 import nognet
@@ -264,6 +265,18 @@ def test_evaluations_are_counted(tmp_path: Path) -> None:
     with pytest.raises(ConsentError) as found:
         evaluate(evaluate_task(study, 2, split="validation"), site, stub_work())
     assert found.value.code == "consent-max-evaluations"
+
+
+def test_a_round_that_was_done_counts_again_once_its_reply_is_forgotten(tmp_path: Path) -> None:
+    """Five evaluations push a training reply out of those kept; trained anew it has other noise."""
+    study, site = make_study(tmp_path, rounds=5), site_with(tmp_path, max_rounds=5)
+    train(train_task(study), site, stub_work())
+    for number in range(1, 6):
+        evaluate(evaluate_task(study, number), site, stub_work())
+    train(train_task(study), site, stub_work())
+    evaluate(evaluate_task(study, 1), site, stub_work())
+    served = ServedRecord(site.config.state).read().of("tiny")
+    assert (served.rounds, served.evaluations) == (2, 6)
 
 
 def test_epsilon_adds_up_over_the_runs_of_a_study(tmp_path: Path) -> None:

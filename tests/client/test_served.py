@@ -33,6 +33,7 @@ def test_what_was_counted_is_read_again(tmp_path: Path) -> None:
     assert not found.of("lung").is_counted("evaluations", "aa")
     assert found.of("other") == Served()
     assert record.path.stat().st_mode & 0o077 == 0
+    assert record.path.parent.stat().st_mode & 0o077 == 0  # nor may others hold its lock
 
 
 @given(st.lists(st.sampled_from(["rounds", "evaluations"]), max_size=20))

@@ -220,8 +220,9 @@ def test_a_stratum_with_too_few_patients_is_withheld_on_the_way_out(tmp_path: Pa
     assert {"copy|dsc|growing", "federated|growth_auc|all"} & set(found["withheld"])
 
 
-def half_undefined(study: Any, site: Any, prepared: Any, *_: Any, split: Any, **__: Any) -> Any:
+def half_undefined(*given: Any, split: Any, **_: Any) -> Any:
     """Give two metrics, one of which is undefined for two patients."""
+    _study, _site, prepared, *_rest = given
     found = prepared.records(split)
     rest = {record.patient_id for record in found[2:]}
     return SiteStatistics.from_pairs(
