@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
-from nognet.config.consent import LOSS
 from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
 from nognet.fit.budget import admit_study
@@ -36,7 +35,7 @@ from nognet.wire.records import (
     TrainTask,
 )
 from nognet_client import consent
-from nognet_client.egress.counts import check_training_patients, released_counts
+from nognet_client.egress.counts import check_training_patients, lets_out_loss, released_counts
 from nognet_client.leakage import check_leakage
 from nognet_client.own_model import OwnModel
 from nognet_client.rehearsal import check_rehearsal
@@ -194,7 +193,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         n_pairs=outcome.n_pairs,
         n_patients=outcome.n_patients,
         steps=outcome.steps,
-        mean_loss=outcome.mean_loss if asked.consent.lets_out(LOSS) else None,
+        mean_loss=outcome.mean_loss if lets_out_loss(site, study) else None,
         seconds=outcome.seconds,
         epsilon=outcome.epsilon,
         delta=outcome.delta,

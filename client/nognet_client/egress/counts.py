@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
+from nognet.config import StudyConfig
+from nognet.config.consent import LOSS
 from nognet.data.store import PreparedSite
 from nognet.data.stored_pair import PairRecord
 from nognet.errors import EgressError
@@ -52,6 +56,26 @@ def check_training_patients(site: Site) -> None:
             "(egress.min_patients); an update of fewer would tell too much of each",
             code="too-few-patients",
         )
+
+
+def lets_out_loss(site: Site, study: StudyConfig) -> bool:
+    """Tell whether the mean loss of a round's training may leave.
+
+    It may where the consent lets it, and `egress.min_patients` are behind it whatever the round
+    draws: a study of one step of one sample would ask for the loss of a single patient.
+    """
+    config, training = site.config, study.training
+    if config.consent is not None and not config.consent.lets_out(LOSS):
+        return False
+    drawn = training.steps_per_round * training.batch_size * training.accumulate
+    return fewest_patients(site.prepared.records("train"), drawn) >= config.egress.min_patients
+
+
+def fewest_patients(records: Sequence[PairRecord], drawn: int) -> int:
+    """Count the fewest patients that so many pairs can be of, drawn without putting back."""
+    pairs_of = Counter(record.patient_id for record in records)
+    before = list(accumulate(sorted(pairs_of.values(), reverse=True), initial=0))[:-1]
+    return sum(pairs < drawn for pairs in before)
 
 
 def _of_split(records: Sequence[PairRecord], min_patients: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
-from nognet.config.consent import LOSS
 from nognet.fit.evaluate import COPY, FEDERATED, ISOTROPIC, PERSONALISED, VISITING
 from nognet.fit.parts import shared_spec
 from nognet.fit.weights import weight_spec
@@ -27,7 +26,7 @@ from nognet.wire.records import (
     TrainReply,
     TrainTask,
 )
-from nognet_client.egress.counts import n_patients, released_counts
+from nognet_client.egress.counts import lets_out_loss, n_patients, released_counts
 from nognet_client.egress.gate import (
     Form,
     NumberForm,
@@ -106,8 +105,7 @@ def of_training(
     numbers = {key: NumberForm.only(value) for key, value in counts.items()}
     numbers |= {"steps": NumberForm(0, _MOST, whole=True), "seconds": _SECONDS}
     private = stricter(study.privacy, site.config.privacy) is not None
-    consent = site.config.consent
-    if not private and (consent is None or consent.lets_out(LOSS)):
+    if not private and lets_out_loss(site, study):
         numbers["loss"] = _ANY_LOSS
     if private:
         numbers |= {"epsilon": NumberForm(0.0, 1e9), "delta": NumberForm(0.0, 1.0)}
