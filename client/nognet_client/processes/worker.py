@@ -82,9 +82,12 @@ def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> N
     """Run one task in a forked child and report how it ended."""
     client = _runtime_client(address, flower.RuntimeTokenHttpInterceptor(token))
     try:
-        message, context, _, bundle = flower.pull_task_input(client)
+        read = _read_task(client)
+        if read is None:
+            return
+        message, context, bundle = read
         try:
-            check_bundle(bundle.content)
+            check_bundle(bundle)
         except RefusedBundleError as refusal:
             log.error("a run was refused: %s", refusal)  # noqa: TRY400  no traceback needed
             events.send("refused", str(refusal))
@@ -103,7 +106,27 @@ def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> N
         client.close()
 
 
+def _read_task(client: flower.RuntimeHttpClient) -> tuple[Message, Context, bytes] | None:
+    """Read a task; None of one that can't be read, which ends that task and not this process.
+
+    What the supervisor sees die again and again it gives up, and the site would be gone.
+    """
+    try:
+        message, context, _, bundle = flower.pull_task_input(client)
+    except httpx.HTTPError:
+        raise
+    except Exception:  # of what the coordinator sent, Flower may make anything
+        log.exception("a task can't be read; it is given up, and the coordinator is told no more")
+        flower.push_task_output(
+            client, context=None, sub_status=flower.SubStatus.FAILED, details=""
+        )
+        return None
+    return message, context, bundle.content
+
+
 def _round_of(message: Message) -> int | None:
+    if not message.has_content():
+        return None
     for record in message.content.config_records.values():
         number = record.get(ROUND_KEY)
         if isinstance(number, int):
