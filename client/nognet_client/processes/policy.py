@@ -22,6 +22,8 @@ COMPONENTS = {
 }
 MAX_BUNDLE_BYTES = 64 * 1024
 """Ours has about 700 bytes; what is much larger isn't even looked into."""
+_COMPRESSIONS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Others take memory as the bundle says, and fail in ways of their own."""
 
 
 class RefusedBundleError(WireError):
@@ -72,6 +74,8 @@ def _read_pyproject(content: bytes) -> dict[str, Any]:
                     code="bundle-files",
                 )
             info = archive.getinfo("pyproject.toml")
+            if info.compress_type not in _COMPRESSIONS:
+                raise RefusedBundleError("the bundle is compressed strangely", code="bundle-form")
             if info.file_size > MAX_BUNDLE_BYTES:
                 raise RefusedBundleError(
                     "the bundle's pyproject.toml is too long", code="bundle-size"

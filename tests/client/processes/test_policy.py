@@ -48,6 +48,20 @@ def test_a_bundle_with_a_file_of_its_own_is_refused(name: str) -> None:
     assert code_of(zipped(OURS | {name: b"import os"})) == "RefusedBundleError:bundle-files"
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bundle_that_is_compressed_strangely_is_refused(compression: int, damaged: bool) -> None:
+    """What is raised otherwise would end the worker, and after a few times the site."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("pyproject.toml", OURS["pyproject.toml"])
+    content = bytearray(buffer.getvalue())
+    if damaged:
+        start = 30 + len("pyproject.toml")
+        content[start + 9 : start + 15] = bytes(6)
+    assert code_of(bytes(content)) == "RefusedBundleError:bundle-form"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
