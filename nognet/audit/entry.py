@@ -63,7 +63,7 @@ class Entry:
             values = json.loads(line)
             entry = cls(**values)
             is_own = entry.to_line() == line + b"\n" and isinstance(entry.event, dict)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
         typed = isinstance(entry.index, int) and isinstance(entry.hash, str)
         return entry if is_own and typed else None

@@ -73,7 +73,7 @@ class AuditLog:
             return Head(int(values["index"]), str(values["hash"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as err:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as err:
             raise EgressError(
                 f"{self.head_path}: not the head of an audit log ({type(err).__name__}); see "
                 "`nognet audit verify`",

@@ -116,6 +116,29 @@ def test_nothing_leaves_after_the_log_was_cut(tmp_path: Path) -> None:
     assert answer.error.reason == "EgressError:audit-damaged"
 
 
+@pytest.mark.parametrize("head", ['{"index": 1e999, "hash": ""}', "[" * 100_000, "[]", "\0"])
+def test_a_damaged_head_lets_nothing_out_but_a_code(tmp_path: Path, head: str) -> None:
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    app = build_app(stub_work())
+    assert ask(app, site, MessageType.TRAIN, train_content(train_task(study))).has_content()
+    AuditLog(state_of(site)).head_path.write_text(head)
+    task = train_task(study, round_number=2)
+    answer = ask(app, site, MessageType.TRAIN, train_content(task))
+    assert answer.error.reason == "EgressError:audit-damaged"
+
+
+def test_what_goes_wrong_in_recording_an_error_leaves_as_a_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise ValueError(TEXT)
+
+    study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
+    monkeypatch.setattr(AuditLog, "append", fails)
+    answer = ask(build_app(stub_work()), site, MessageType.TRAIN, train_content(train_task(study)))
+    assert answer.error.reason == "EgressError:not-recorded"
+
+
 def test_an_error_is_recorded_as_class_and_code(tmp_path: Path) -> None:
     study, site = make_study(tmp_path), make_site(tmp_path, "site_a")
     app = build_app(raising(TrainingError(TEXT, code="loss-not-finite")))
