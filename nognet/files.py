@@ -34,8 +34,25 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(mode)
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk: after a power cut the old file would be there again.
+
+    A count of what was done, or a key that was used, would be forgotten. Some file systems of a
+    network have no such thing.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as err:
+        if err.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:

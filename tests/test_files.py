@@ -26,6 +26,21 @@ def test_text_is_written_as_utf_8_and_alone(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["a.txt"]
 
 
+def test_the_new_name_is_on_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a name that was not synced stands for the old file."""
+    synced: list[tuple[int, bool]] = []
+    path = tmp_path / "a.txt"
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((os.fstat(descriptor).st_ino, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    write_text_atomic(path, "x")
+    assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
 def test_missing_folders_are_made(tmp_path: Path) -> None:
     write_text_atomic(tmp_path / "deep" / "er" / "a.txt", "x")
     assert (tmp_path / "deep" / "er" / "a.txt").read_text(encoding="utf-8") == "x"

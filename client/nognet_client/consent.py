@@ -30,7 +30,7 @@ from nognet_client.objections import (
     about_study,
 )
 from nognet_client.request import Request
-from nognet_client.served import Book, Kind, ServedRecord, with_run
+from nognet_client.served import Book, Kind, ServedRecord, runs_on_disk, with_run
 
 _log = logging.getLogger("nognet.client.consent")
 
@@ -176,7 +176,8 @@ def _check(request: Request, more: Iterable[Objection], *, now: datetime | None)
             return book
         _log.info("%s: %s", request.config.name, request.words)
         _note_in_audit_log(request)
-        return with_run(book, request.run_token, request.digest)
+        kept = runs_on_disk(request.config.state)
+        return with_run(book, request.run_token, request.digest, on_disk=kept)
 
     record.change(noted)
 

@@ -38,12 +38,13 @@ from nognet.wire.records import (
     TrainReply,
     TrainTask,
 )
+from nognet_client import consent
 from nognet_client.egress.gate import UpdateFacts
 from nognet_client.egress.replies import UpdateCheck
 from nognet_client.masking_keys import peers_of, signing_key
 from nognet_client.masking_state import MaskingState
 from nognet_client.site import Site
-from nognet_client.tasks import Work, agreed_study, train
+from nognet_client.tasks import Work, agreed_study, request_of, train
 
 _log = logging.getLogger("nognet.client.masking")
 
@@ -87,12 +88,15 @@ def secure_step(task: SecureTask, site: Site) -> SecureReply:
 
     Raises:
         PrivacyError: what is asked could uncover this site's update, or is out of order.
+        ConsentError: a session begins that is outside what the site accepts.
         ContractError: the study's numbers mean something else than the site's.
         ProvisionError: a key is missing or wrong.
         WireError: what the site kept is damaged.
     """
     study = agreed_study(task, site)
     asked = _asked(study)
+    if task.step == "keys":  # what has begun is brought to its end
+        consent.check_training(request_of(task, study, site), task.round_number)
     part = _part(asked, site, task, task.session)
     name = site.config.name
     _log.debug("%s: round %d, secure sum: %s", name, task.round_number, task.step)

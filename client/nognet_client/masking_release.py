@@ -7,7 +7,7 @@ from nognet.fit.parts import shared_spec
 from nognet.privacy.policy import stricter
 from nognet.secagg.quantise import TAIL
 from nognet.wire.flat import flat_length
-from nognet.wire.records import MASKED, MaskedTrainTask, SecureReply, SecureTask
+from nognet.wire.records import MASKED, ROUND_KEY, MaskedTrainTask, SecureReply, SecureTask
 from nognet_client.egress.counts import n_patients
 from nognet_client.egress.gate import Form, NumberForm, VectorForm
 from nognet_client.egress.receipt import About, Facts
@@ -19,8 +19,14 @@ _LARGEST = 1e9
 
 
 def of_secure_step(task: SecureTask, reply: SecureReply, site: Site) -> Outgoing:
-    """Prepare keys, sealed shares, a signature or shares to leave: no number of a patient's."""
-    texts = {**reply.texts(), "site": site.config.name, "session": task.session}
+    """Prepare keys, sealed shares, a signature or shares to leave: no number of a patient's.
+
+    Raises:
+        WireError: the rows hold more than the step's columns of a few bytes each.
+    """
+    rows = SecureReply.from_content(reply.to_content()).rows
+    name, session = site.config.name, task.session
+    texts = SecureReply(name, task.step, task.round_number, session, rows).texts()
     about = About(f"secure-{task.step}", task.run_token, task.round_number)
     return Outgoing(reply.to_content(), Form(texts), about, Facts())
 
@@ -33,7 +39,12 @@ def of_masked_training(task: MaskedTrainTask, masked: Masked, site: Site) -> Out
     if stricter(study.privacy, site.config.privacy) is not None:
         numbers |= {"epsilon": NumberForm(0.0, _LARGEST), "delta": NumberForm(0.0, 1.0)}
     words = VectorForm(flat_length(shared_spec(study)) + TAIL, str(reply.words.dtype))
-    form = Form({**reply.texts(), "site": site.config.name}, {MASKED: words}, numbers)
+    texts: dict[str, str | int | bool] = {
+        "site": site.config.name,
+        ROUND_KEY: task.task.round_number,
+        "session": task.session,
+    }
+    form = Form(texts, {MASKED: words}, numbers)
     facts = Facts(
         counts={
             "n-pairs": len(site.prepared.records("train")),

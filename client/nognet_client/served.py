@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -120,11 +120,22 @@ class ServedRecord:
         write_text_atomic(self.path, _text(book), mode=0o600)
 
 
-def with_run(book: Book, token: str, digest: str) -> Book:
-    """Note a run and its study; the last runs are kept."""
+def with_run(book: Book, token: str, digest: str, *, on_disk: Collection[str] = ()) -> Book:
+    """Note a run and its study.
+
+    The last runs are kept, and all of which the site has something on disk: that was made for this
+    study, and is given for no other.
+    """
     others = {run: known for run, known in book.runs.items() if run != token}
-    kept = dict(list(others.items())[-(_KEPT_RUNS - 1) :])
+    forgotten = [run for run in others if run not in on_disk][: -(_KEPT_RUNS - 1)]
+    kept = {run: known for run, known in others.items() if run not in forgotten}
     return replace(book, runs={**kept, token: digest})
+
+
+def runs_on_disk(state_folder: Path) -> frozenset[str]:
+    """Name the runs of which the site keeps weights, or a part in a secure sum."""
+    folders = (state_folder / "personal", state_folder / "secure")
+    return frozenset(path.name for folder in folders for path in folder.glob("*"))
 
 
 @contextlib.contextmanager

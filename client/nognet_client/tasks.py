@@ -220,7 +220,7 @@ def agreed_study(
 
 
 def request_of(
-    task: TrainTask | EvaluateTask | ShareTask, study: StudyConfig, site: Site
+    task: TrainTask | EvaluateTask | ShareTask | SecureTask, study: StudyConfig, site: Site
 ) -> Request:
     """Give what a task asks of the site, for its consent."""
     return Request(study, task.contract_hash, task.run_token, site.config, site.prepared)

@@ -10,21 +10,30 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from nognet_client.egress.gate import check_content
 from nognet_client.egress.replies import checked_update
 from nognet_client.masking import check_can_sum, check_may_leave_unmasked, masked_train, secure_step
 from nognet_client.masking_keys import peers_of, signing_key
+from nognet_client.masking_release import of_secure_step
 from nognet_client.masking_state import MaskingState
 from nognet_client.site import Site
 
 from nognet.config import StudyConfig, load_site
 from nognet.data.site.prepare import prepared_or_prepare
-from nognet.errors import ConfigError, PrivacyError, ProvisionError, WireError
+from nognet.errors import (
+    ConfigError,
+    ConsentError,
+    EgressError,
+    PrivacyError,
+    ProvisionError,
+    WireError,
+)
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.pki.site_keys import create_site_key
 from nognet.secagg.keys import identity_of
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import pack
-from nognet.wire.records import MaskedTrainTask, Rows, SecureTask, Step, TrainTask
+from nognet.wire.records import MaskedTrainTask, Rows, SecureReply, SecureTask, Step, TrainTask
 from tests.builders.federation import make_site, make_study, stub_work
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -131,6 +140,49 @@ def test_steps_of_a_session_that_did_not_begin_are_refused(tmp_path: Path) -> No
     three = Three(tmp_path)
     with pytest.raises(PrivacyError, match="no keys of this session"):
         three.step("site_a", "agree", {name: {} for name in NAMES})
+
+
+def test_no_session_begins_outside_the_consent(tmp_path: Path) -> None:
+    three = Three(tmp_path)
+    path = three.paths["site_a"]
+    path.write_text(f"{path.read_text()}consent: {{studies: [another]}}\n")
+    with pytest.raises(ConsentError) as caught:
+        three.step("site_a", "keys", {})
+    assert caught.value.code == "consent-study"
+    assert not list(three.site("site_a").config.state.glob("secure/*/done.json"))
+    with pytest.raises(ConsentError):
+        three.step("site_b", "keys", {}, round_number=99)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": {"site_a": {"seal": bytes(257)}}},
+        {"rows": {"site_a": {"name": b"Miller"}}},
+        {"rows": {"Miller, Anna": {"seal": b"x"}}},
+        {"rows": {f"site_{number}": {"seal": b"x"} for number in range(65)}},
+        {"round_number": 2},
+        {"session": "ef" * 16},
+        {"step": "agree"},
+        {"site": "site_b"},
+    ],
+)
+def test_the_gate_holds_a_short_step_against_its_task(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    three = Three(tmp_path)
+    site, study = three.site("site_a"), three.study
+    digest = contract_hash(contract(study))
+    task = SecureTask("keys", 1, study.for_sites(), digest, TOKEN, NONCE)
+    reply = secure_step(task, site)
+
+    def leaves(reply: SecureReply) -> None:
+        asked = of_secure_step(task, reply, site)
+        check_content(asked.content, asked.form)
+
+    leaves(reply)
+    with pytest.raises((EgressError, WireError)):
+        leaves(replace(reply, **changes))
 
 
 def test_a_study_without_secure_sums_is_asked_no_keys(tmp_path: Path) -> None:

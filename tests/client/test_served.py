@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nognet_client.served import Book, Served, ServedRecord, with_run
+from nognet_client.served import Book, Served, ServedRecord, runs_on_disk, with_run
 
 from nognet.errors import ConsentError
 from nognet.privacy.accounting import NoisedSteps
@@ -105,3 +105,14 @@ def test_the_last_runs_are_remembered(tmp_path: Path) -> None:
     assert len(runs) == 64
     assert "run69" in runs
     assert "run5" not in runs
+
+
+def test_a_run_that_left_something_on_disk_is_not_forgotten_for_others(tmp_path: Path) -> None:
+    """Whoever joins under many names would have its study changed under what is kept of it."""
+    (tmp_path / "personal" / "run1").mkdir(parents=True)
+    (tmp_path / "secure" / "run2").mkdir(parents=True)
+    book = Book()
+    for number in range(200):
+        book = with_run(book, f"run{number}", str(number), on_disk=runs_on_disk(tmp_path))
+    last = [f"run{number}" for number in range(136, 200)]
+    assert [*book.runs] == ["run1", "run2", *last]

@@ -6,7 +6,7 @@ Both are on disk before the message leaves; where they can't be, it doesn't.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from nognet.errors import EgressError
 from nognet.files import write_text_atomic
 from nognet_client.egress.receipt import About, log_event, receipt_text
 from nognet_client.egress.room import with_room
-
-_MOST_OF_A_KIND = 100_000
 
 
 def record(state: Path, about: About, receipt: Mapping[str, Any]) -> Path:
@@ -54,13 +52,33 @@ def _write(folder: Path, about: About, receipt: Mapping[str, Any], text: str) ->
 
 
 def _claimed(folder: Path, stem: str) -> Path:
-    """Take the first name that no other process has: ``stem.json``, ``stem.2.json`` ..."""
+    """Take a name that no other process has: ``stem.json``, ``stem.2.json`` ..."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for number in range(1, _MOST_OF_A_KIND):
-        path = folder / (f"{stem}.json" if number == 1 else f"{stem}.{number}.json")
+
+    def path_of(number: int) -> Path:
+        return folder / (f"{stem}.json" if number == 1 else f"{stem}.{number}.json")
+
+    number = _first_free(lambda number: path_of(number).exists())
+    while True:
+        path = path_of(number)
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
-            continue
-        return path
-    raise EgressError(f"{folder}: {_MOST_OF_A_KIND} receipts of {stem}", code="not-recorded")
+            number += 1
+        else:
+            return path
+
+
+def _first_free(is_taken: Callable[[int], bool]) -> int:
+    """Find a number from 1 that is free, in few looks however often a message came again.
+
+    >>> _first_free(range(1, 100_000).__contains__)
+    100000
+    """
+    taken, free = 0, 1
+    while is_taken(free):
+        taken, free = free, 2 * free
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        taken, free = (middle, free) if is_taken(middle) else (taken, middle)
+    return free

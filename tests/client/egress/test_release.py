@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 from nognet_client.app import build_app
 from nognet_client.egress.cohorts import admit_cohort
+from nognet_client.egress.receipt import About, error_receipt
+from nognet_client.egress.record import record
 from nognet_client.processes import worker
 from nognet_client.tasks import Work
 
@@ -82,6 +85,29 @@ def test_a_message_that_leaves_again_has_a_receipt_of_its_own(tmp_path: Path) ->
         assert ask(build_app(stub_work()), site, MessageType.TRAIN, content).has_content()
     assert receipt(site, "00001-train.json") == receipt(site, "00001-train.2.json")
     assert len(events(site)) == 2
+
+
+def test_what_leaves_for_the_thousandth_time_finds_its_name_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks over and over neither slows the record down nor uses its names up."""
+    tried: list[str] = []
+    claim = os.open
+
+    def noting(path: Any, *how: Any) -> int:
+        tried.append(Path(path).name)
+        return claim(path, *how)
+
+    folder = tmp_path / "egress" / "receipts" / RUN
+    folder.mkdir(parents=True)
+    (folder / "join-error.json").touch()
+    for number in range(2, 1000):
+        (folder / f"join-error.{number}.json").touch()
+    about = About("join-error", RUN)
+    monkeypatch.setattr(os, "open", noting)
+    path = record(tmp_path, about, error_receipt("site_a", about, "WireError:keys"))
+    assert path.name == "join-error.1000.json"
+    assert [name for name in tried if name.startswith("join-error.")] == [path.name]
 
 
 @pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY])
