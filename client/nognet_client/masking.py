@@ -12,23 +12,16 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nognet.config import (
     SecureAggregationConfig,
     SiteConfig,
-    StudyConfig,
-    parse_study_json,
 )
 from nognet.errors import PrivacyError
-from nognet.fit.parts import shared_spec
 from nognet.secagg import site_side
-from nognet.secagg.keys import Advert, derived
-from nognet.secagg.masks import Words
-from nognet.secagg.quantise import Code, Counts, encode, shortened
+from nognet.secagg.keys import Advert
 from nognet.secagg.session import Rules, Session
 from nognet.secagg.site_state import SiteState
-from nognet.wire.flat import flat_length
 from nognet.wire.records import (
     MaskedTrainReply,
     MaskedTrainTask,
@@ -43,6 +36,7 @@ from nognet_client.egress.gate import UpdateFacts
 from nognet_client.egress.replies import UpdateCheck
 from nognet_client.masking_keys import peers_of, signing_key
 from nognet_client.masking_state import MaskingState
+from nognet_client.masking_words import asked_of, words_of
 from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, request_of, train
 
@@ -94,7 +88,7 @@ def secure_step(task: SecureTask, site: Site) -> SecureReply:
         WireError: what the site kept is damaged.
     """
     study = agreed_study(task, site)
-    asked = _asked(study)
+    asked = asked_of(study)
     if task.step == "keys":  # what has begun is brought to its end
         consent.check_training(request_of(task, study, site), task.round_number)
     part = _part(asked, site, task, task.session)
@@ -115,14 +109,14 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
     """
     plain_task = task.task
     study = agreed_study(plain_task, site)
-    asked = _asked(study)
+    asked = asked_of(study)
     part = _part(asked, site, plain_task, task.session)
     incoming = _column(task.rows, "sealed")
     state = part.state()
     site_side.check_incoming(state, incoming, part.rules)
     reply = train(plain_task, site, work)
     update = check(plain_task, reply, study, site.config)
-    words = _words(reply, plain_task, study, state)
+    words = words_of(reply, plain_task, study, state)
     subject = hashlib.sha256(np.ascontiguousarray(plain_task.weights).data).digest()
     state, masked = site_side.mask(state, incoming, words, subject, part.rules)
     part.kept.keep(state)
@@ -139,57 +133,6 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
         reply,
         update,
     )
-
-
-def check_can_sum(study_json: str, site: SiteConfig) -> None:
-    """Refuse a study before it starts whose updates this site will not give.
-
-    Raises:
-        PrivacyError: the study sums securely and the site has no keys to believe, or the study
-            doesn't and the site takes part in nothing else.
-        ProvisionError: a key is missing or wrong.
-        ConfigError: the study can't be read by this release.
-    """
-    if parse_study_json(study_json).secure_aggregation is None:
-        check_may_leave_unmasked(study_json, site)
-        return
-    signing_key(site)
-    peers_of(site)
-
-
-def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:
-    """Refuse to give an update, or a model, in the clear where it is to be masked.
-
-    Raises:
-        PrivacyError: the study sums securely, or the site takes part in nothing else.
-        ConfigError: the study can't be read by this release.
-    """
-    study = parse_study_json(study_json)
-    if study.secure_aggregation is not None:
-        raise PrivacyError(
-            f"study '{study.name}' sums updates securely, and the coordinator asks for one in the "
-            "clear",
-            code="secure-in-clear",
-        )
-    if site.secure_aggregation is not None and site.secure_aggregation.required:
-        raise PrivacyError(
-            f"{site.name} takes part in studies with secure_aggregation alone, and '"
-            f"{study.name}' has none; secure_aggregation.required: false in site.yaml would "
-            "let it",
-            code="secure-required",
-        )
-
-
-def code_of(study: StudyConfig, sites: int) -> Code:
-    """Say how a study's updates are written as words, where so many sites began."""
-    asked = _asked(study)
-    return Code(asked.bits, asked.clip_value, asked.max_weight, sites)
-
-
-def _asked(study: StudyConfig) -> SecureAggregationConfig:
-    if study.secure_aggregation is None:
-        raise PrivacyError(f"study '{study.name}' has no secure sums", code="secure-not-asked")
-    return study.secure_aggregation
 
 
 def _part(
@@ -239,52 +182,6 @@ def _reveal(part: _Part, rows: Rows) -> Rows:
     part.kept.keep(state)
     seeds = {name: {"seed": share} for name, share in state.revealed.seeds.items()}
     return {**seeds, **{name: {"key": share} for name, share in state.revealed.keys.items()}}
-
-
-def _words(reply: TrainReply, task: TrainTask, study: StudyConfig, state: SiteState) -> Words:
-    """Write the update of a round as words, and say what of it is lost."""
-    asked = _asked(study)
-    code = code_of(study, len(state.adverts))
-    difference: NDArray[np.float64] = np.subtract(reply.weights, task.weights, dtype=np.float64)
-    update, is_long = shortened(difference, asked.clip_norm)
-    weight = {"equal": 1, "pairs": reply.n_pairs, "patients": reply.n_patients}
-    counts = Counts(
-        weight[study.strategy.counts_by], reply.n_pairs, reply.n_patients, shortened=int(is_long)
-    )
-    rng = None
-    if asked.rounding == "stochastic":  # the same for a message that comes again
-        key = derived(state.pair.private, b"rounding", state.session.binding())
-        rng = np.random.default_rng(int.from_bytes(key, "big"))
-    words, written = encode(update, counts, code, rng)
-    _tell_losses(reply, counts, written, asked, flat_length(shared_spec(study)))
-    return words
-
-
-def _tell_losses(
-    reply: TrainReply,
-    counts: Counts,
-    written: Counts,
-    asked: SecureAggregationConfig,
-    length: int,
-) -> None:
-    if written.clipped:
-        _log.warning(
-            "%s: %d of %d numbers of the update are beyond %g and were clipped; a larger "
-            "secure_aggregation.clip_value in the study would keep them",
-            reply.site,
-            written.clipped,
-            length,
-            asked.clip_value,
-        )
-    if written.shortened:
-        _log.warning("%s: the update was shortened to secure_aggregation.clip_norm", reply.site)
-    if written.weight < counts.weight:
-        _log.warning(
-            "%s: counts as %d, not as %d (secure_aggregation.max_weight)",
-            reply.site,
-            written.weight,
-            counts.weight,
-        )
 
 
 def _column(rows: Rows, name: str) -> dict[str, bytes]:

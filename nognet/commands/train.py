@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nognet.data.store import PreparedSite
     from nognet.fit.alone import BestRound, LocalRound
     from nognet.fit.pretraining.beginning import Beginning
-    from nognet.report.metrics_file import RunMetrics, RunStatus
+    from nognet.report.metrics_schema import RunMetrics, RunStatus
 
 TELL_EVERY_S = 5.0
 

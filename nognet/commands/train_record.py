@@ -19,13 +19,8 @@ from nognet.fit.pretraining.beginning import Beginning
 from nognet.fit.weights import Weights
 from nognet.metrics.definitions import definition_texts
 from nognet.metrics.statistics import SiteStatistics
-from nognet.report.metrics_file import (
-    METRICS_FILE_NAME,
-    SCHEMA_VERSION,
-    RunMetrics,
-    RunStatus,
-    write_metrics,
-)
+from nognet.report.metrics_file import METRICS_FILE_NAME, write_metrics
+from nognet.report.metrics_schema import SCHEMA_VERSION, RunMetrics, RunStatus
 
 MODEL_NAME = "model.nognet"
 LAST_NAME = "last.nognet"

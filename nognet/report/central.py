@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.numbers import number
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nognet.metrics.definitions import DEFINITIONS, METRIC_NAMES
-from nognet.report.metrics_file import Figure, Figures, RunMetrics
+from nognet.report.metrics_schema import Figure, Figures, RunMetrics
 from nognet.types import Stratum
 
 MODEL = "federated"

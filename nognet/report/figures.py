@@ -22,7 +22,7 @@ from nognet.report.comparison import (
     ordered_predictors,
 )
 from nognet.report.comparison import PREDICTOR_TITLES as TITLES
-from nognet.report.metrics_file import Figures, RoundEntry, RunMetrics
+from nognet.report.metrics_schema import Figures, RoundEntry, RunMetrics
 from nognet.report.style import (
     OTHER_INK,
     PREDICTOR_MARKERS,

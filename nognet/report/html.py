@@ -18,7 +18,8 @@ from nognet.report.comparison import ALL_SITES, compare_sites, is_alone
 from nognet.report.drawn import DrawnCase, draw_cases, read_drawn, write_drawn
 from nognet.report.figures import curves_svg, results_svg
 from nognet.report.intervals import interval_sentences
-from nognet.report.metrics_file import RunMetrics, read_metrics
+from nognet.report.metrics_file import read_metrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.numbers import compact, number, seconds_text, signed
 from nognet.report.page import (
     cohort_rows,

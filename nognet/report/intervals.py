@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from nognet.report.comparison import ALL_SITES, final_figures, model_of
-from nognet.report.metrics_file import Figure, RunMetrics
+from nognet.report.metrics_schema import Figure, RunMetrics
 from nognet.report.numbers import count, number
 from nognet.report.withheld import is_withheld
 

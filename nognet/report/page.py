@@ -14,7 +14,7 @@ from nognet.report.comparison import (
     pairs_of,
     result_rows,
 )
-from nognet.report.metrics_file import Figure, RunMetrics, SiteRound
+from nognet.report.metrics_schema import Figure, RunMetrics, SiteRound
 from nognet.report.numbers import DASH, bytes_text, count, number, seconds_text, signed
 from nognet.report.withheld import count_text, is_withheld, mean_text, shares_of
 from nognet.types import STRATA

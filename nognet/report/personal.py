@@ -8,7 +8,7 @@ from typing import Any
 
 from nognet.metrics.definitions import DEFINITIONS
 from nognet.report.comparison import HEADLINES, Headline
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.withheld import mean_text
 
 _PARTS = {

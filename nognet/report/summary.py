@@ -13,7 +13,7 @@ from nognet.report.comparison import (
     compare_sites,
     is_alone,
 )
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.numbers import count, number, signed
 
 _VERDICT_WORDS: dict[Verdict, str] = {

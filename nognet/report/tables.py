@@ -14,7 +14,7 @@ from nognet.metrics.definitions import (
 )
 from nognet.report.comparison import MODEL, ResultRow, compare_sites, result_rows
 from nognet.report.intervals import interval_sentences
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.numbers import signed
 from nognet.report.personal import personal_sentence, visits_sentence
 from nognet.report.summary import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nognet.metrics.definitions import DEFINITIONS, METRIC_NAMES
-from nognet.report.metrics_file import Figure, RunMetrics, StratumFigure
+from nognet.report.metrics_schema import Figure, RunMetrics, StratumFigure
 from nognet.report.numbers import count, number
 from nognet.types import STRATA, Stratum
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from nognet.errors import PrivacyError
 from nognet.secagg.derivation import agreement_text, own_mask_key, pair_mask_key, roster_digest
+from nognet.secagg.held_shares import seal_context, shares_of
 from nognet.secagg.keys import (
     KEY_BYTES,
     Advert,
@@ -30,13 +31,13 @@ from nognet.secagg.keys import (
     agreed,
     check_adverts,
     check_signature,
-    opened,
     sealed,
     sign,
 )
 from nognet.secagg.masks import Words, with_masks
-from nognet.secagg.session import MAX_SITES, Rules, Session
-from nognet.secagg.shares import SECRET_BYTES, split
+from nognet.secagg.session import Rules, Session
+from nognet.secagg.shares import split
+from nognet.secagg.site_refusals import check_not_over, check_same_words, checked_count, too_early
 from nognet.secagg.site_state import GONE, Revealed, SiteState, Stage
 
 
@@ -75,12 +76,12 @@ def share(
     """
     checked = check_adverts(state.session, adverts, peers)
     if state.stage != "advertised":
-        _check_same_words("share", dict(state.adverts) == checked)
-        _check_not_over(state)
+        check_same_words("share", dict(state.adverts) == checked)
+        check_not_over(state)
         return state
     if checked.get(state.site) != state.adverts[state.site]:
         raise PrivacyError("the site's own keys are not among those received", code="secure-keys")
-    needed = _checked_count("begin", len(checked), len(checked), rules)
+    needed = checked_count("begin", len(checked), len(checked), rules)
     pieces = zip(
         split(state.seed, needed=needed, holders=len(checked)),
         split(state.pair.private, needed=needed, holders=len(checked)),
@@ -92,7 +93,7 @@ def share(
         if name == state.site:
             own = text
             continue
-        context = _seal_context(state.session, state.site, name)
+        context = seal_context(state.session, state.site, name)
         key = agreed(state.seal.private, item.seal_key, *context)
         outgoing[name] = sealed(key, text, *context)
     return replace(state, stage="shared", adverts=checked, outgoing=outgoing, own_shares=own)
@@ -128,8 +129,8 @@ def mask(
         )
     else:
         same = (dict(state.incoming), state.subject, state.input_digest)
-        _check_same_words("mask", same == (dict(incoming), subject.hex(), digest))
-    _check_not_over(state)
+        check_same_words("mask", same == (dict(incoming), subject.hex(), digest))
+    check_not_over(state)
     plus = [own_mask_key(state.seed, state.session, state.site, subject)]
     minus: list[bytes] = []
     for name in state.incoming:
@@ -154,14 +155,14 @@ def agree(
     """
     chosen = tuple(sorted(set(survivors)))
     if state.stage in ("advertised", "shared"):
-        raise _too_early("agree")
+        raise too_early("agree")
     if state.stage != "masked":
-        _check_same_words("agree", chosen == state.survivors)
+        check_same_words("agree", chosen == state.survivors)
     if state.site not in chosen or not set(chosen) <= set(state.members):
         raise PrivacyError(
             "the sites said to be in the sum are not those that took part", code="secure-survivors"
         )
-    _checked_count("end", len(chosen), len(state.adverts), rules)
+    checked_count("end", len(chosen), len(state.adverts), rules)
     signature = sign(signer, agreement_text(state.session, state.adverts, state.members, chosen))
     stage: Stage = "agreed" if state.stage == "masked" else state.stage
     return replace(state, stage=stage, survivors=chosen), signature
@@ -184,16 +185,16 @@ def reveal(state: SiteState, signatures: Mapping[str, bytes], rules: Rules) -> S
     if state.stage == "revealed":
         return state
     if state.stage != "agreed":
-        raise _too_early("reveal")
+        raise too_early("reveal")
     if not set(signatures) <= set(state.survivors):
         raise PrivacyError("a site signed that is not in the sum", code="secure-survivors")
-    _checked_count("sign", len(signatures), len(state.adverts), rules)
+    checked_count("sign", len(signatures), len(state.adverts), rules)
     text = agreement_text(state.session, state.adverts, state.members, state.survivors)
     for name, signature in signatures.items():
         check_signature(name, state.adverts[name].identity, signature, text)
     seeds, keys = {}, {}
     for name in state.members:
-        seed_share, key_share = _shares_of(state, name)
+        seed_share, key_share = shares_of(state, name)
         if name in state.survivors:
             seeds[name] = seed_share
         else:
@@ -218,64 +219,13 @@ def check_incoming(state: SiteState, incoming: Mapping[str, bytes], rules: Rules
         PrivacyError: there are such, or too few senders, or it is too early or too late.
     """
     if state.stage == "advertised":
-        raise _too_early("mask")
+        raise too_early("mask")
     if state.stage != "shared":
-        _check_same_words("mask", dict(state.incoming) == dict(incoming))
+        check_same_words("mask", dict(state.incoming) == dict(incoming))
         return
     if state.site in incoming or not set(incoming) <= set(state.adverts):
         raise PrivacyError("shares of a site that did not begin", code="secure-shares")
-    _checked_count("go on", len(incoming) + 1, len(state.adverts), rules)
+    checked_count("go on", len(incoming) + 1, len(state.adverts), rules)
     holding = replace(state, incoming=incoming)
     for name in incoming:
-        _shares_of(holding, name)
-
-
-def _shares_of(state: SiteState, name: str) -> tuple[bytes, bytes]:
-    """Open what this site holds of another's seed and key."""
-    if name == state.site:
-        text = state.own_shares
-    else:
-        context = _seal_context(state.session, name, state.site)
-        key = agreed(state.seal.private, state.adverts[name].seal_key, *context)
-        text = opened(key, state.incoming[name], *context)
-    if len(text) != 2 * SECRET_BYTES:
-        raise PrivacyError(f"{name} sealed something that is no share", code="secure-shares")
-    return text[:SECRET_BYTES], text[SECRET_BYTES:]
-
-
-def _seal_context(session: Session, sender: str, receiver: str) -> tuple[bytes, ...]:
-    return (b"share", session.binding(), sender.encode(), receiver.encode())
-
-
-def _checked_count(step: str, sites: int, began: int, rules: Rules) -> int:
-    needed = rules.needed(began)
-    if not needed <= sites <= MAX_SITES:
-        raise PrivacyError(
-            f"{sites} sites {step}, {needed} to {MAX_SITES} are needed where {began} began, so "
-            "that the sum hides each of them",
-            code="secure-too-few" if sites < needed else "secure-too-many",
-        )
-    return needed
-
-
-def _check_same_words(step: str, same: bool) -> None:
-    if not same:
-        raise PrivacyError(
-            f"the coordinator asks for the step '{step}' a second time with something else; what "
-            "would go out twice could uncover this site's update",
-            code="secure-asked-twice",
-        )
-
-
-def _check_not_over(state: SiteState) -> None:
-    if state.stage == "revealed":
-        raise PrivacyError(
-            "the round's sum is made and its secrets are gone; nothing more goes out for it",
-            code="secure-over",
-        )
-
-
-def _too_early(step: str) -> PrivacyError:
-    return PrivacyError(
-        f"the step '{step}' is asked for before those that come first", code="secure-order"
-    )
+        shares_of(holding, name)

@@ -24,11 +24,11 @@ from nognet_server.replies import (
     Training,
     check_evaluation,
     check_training,
-    leave_out_long_updates,
 )
 from nognet_server.round_loop import reasons_text, recent_norms
 from nognet_server.state import ServerState
 from nognet_server.strategies import reply_form, train_messages
+from nognet_server.update_lengths import leave_out_long_updates
 
 _log = logging.getLogger("nognet.server")
 Late = Mapping[str, tuple[Pending, Asked]]

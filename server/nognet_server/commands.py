@@ -24,7 +24,7 @@ from nognet_server.rehearsal_command import rehearsal
 from nognet_server.withdraw_command import release, withdraw
 
 if TYPE_CHECKING:
-    from nognet.report.metrics_file import RunStatus
+    from nognet.report.metrics_schema import RunStatus
     from nognet_server.processes.family import ServeOptions
     from nognet_server.run_folder import RunFolder
 

@@ -16,7 +16,8 @@ from nognet.errors import FederationError
 from nognet.files import DISK_TROUBLE
 from nognet.fit.model_file import save_model
 from nognet.fit.parts import whole
-from nognet.report.metrics_file import RunStatus, write_metrics
+from nognet.report.metrics_file import write_metrics
+from nognet.report.metrics_schema import RunStatus
 from nognet.wire.flat import FlatWeights, flat_length, unpack
 from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.central_dp.rounds import may_go_on, noised, spent_text

@@ -14,7 +14,7 @@ from nognet.fit.evaluate import VISITING
 from nognet.metrics.definitions import definition_texts
 from nognet.metrics.statistics import SiteStatistics
 from nognet.privacy.central import CentralPlan
-from nognet.report.metrics_file import SCHEMA_VERSION, RunMetrics, RunStatus
+from nognet.report.metrics_schema import SCHEMA_VERSION, RunMetrics, RunStatus
 from nognet_server.central_dp.rounds import spent_entry
 from nognet_server.checkpoints import RunIdentity
 from nognet_server.joining import Roster

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nognet.errors import WireError
-from nognet.report.metrics_file import RunMetrics, read_metrics
+from nognet.report.metrics_file import read_metrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet_server.run_folder import RunFolder
 
 SCHEMA_VERSION = 1

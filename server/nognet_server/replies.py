@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
 from typing import Any
 
 import numpy as np
 
-from nognet.config import FederationConfig
 from nognet.errors import WireError
 from nognet.metrics.statistics import SiteStatistics, merge_all
 from nognet.secagg.quantise import Counts
@@ -32,12 +30,9 @@ from nognet_server.messages import Delivery, declined_code
 _log = logging.getLogger("nognet.server.replies")
 LATE = "late"
 """Reason of a site whose answer to an earlier round is still awaited."""
-TOO_LONG = "update-norm"
-"""Reason of an update that is far longer than the others'."""
 WITHHELD = "withheld"
 """Reason of a site with too few patients in a split to give figures of them."""
 _WITHHELD_CODE = "EgressError:withheld"
-_ENOUGH_TO_COMPARE = 3
 
 
 @dataclass(frozen=True)
@@ -147,40 +142,6 @@ def check_training(
             norms[site] = update_norm(reply.weights, asked[site].weights)
             replies[site] = _moved(reply, asked[site], now)
     return Training(tuple(replies.values()), left_out, frozenset(faulty), norms, traffic)
-
-
-def leave_out_long_updates(
-    training: Training, limits: FederationConfig, recent_norms: Sequence[float]
-) -> Training:
-    """Leave out updates far longer than the median of the round, or of the last rounds.
-
-    Args:
-        training: Of the round.
-        limits: `max_update_ratio`.
-        recent_norms: Lengths of updates that counted in the rounds before; they stand in where
-            there are fewer than three updates to compare.
-    """
-    here = [training.norms[reply.site] for reply in training.replies]
-    compared = here if len(here) >= _ENOUGH_TO_COMPARE else list(recent_norms)
-    if limits.max_update_ratio is None or not compared or (usual := median(compared)) <= 0:
-        return training
-    most = limits.max_update_ratio * usual
-    long = sorted(reply.site for reply in training.replies if training.norms[reply.site] > most)
-    for site in long:
-        _log.warning(
-            "%s is left out of training: its update is %.3g long, the usual length is %.3g; at "
-            "most %g times that is taken (federation.max_update_ratio)",
-            site,
-            training.norms[site],
-            usual,
-            limits.max_update_ratio,
-        )
-    return replace(
-        training,
-        replies=tuple(reply for reply in training.replies if reply.site not in long),
-        left_out={**training.left_out, **dict.fromkeys(long, TOO_LONG)},
-        faulty=training.faulty | set(long),
-    )
 
 
 def check_evaluation(

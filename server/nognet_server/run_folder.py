@@ -14,7 +14,8 @@ import yaml
 from nognet.config import StudyConfig, load_study
 from nognet.errors import ConfigError, NognetError, WireError
 from nognet.files import write_json_atomic, write_text_atomic
-from nognet.report.metrics_file import RunStatus, end_run, read_metrics, write_metrics
+from nognet.report.metrics_file import end_run, read_metrics, write_metrics
+from nognet.report.metrics_schema import RunStatus
 
 _log = logging.getLogger("nognet.server")
 _LITTLE_SPACE = 1_000_000

@@ -9,7 +9,8 @@ from nognet_client.personal_state import PersonalState
 from nognet_server.checkpoints import load_identity
 from nognet_server.run_folder import RunFolder
 
-from nognet.report.metrics_file import FinalEntry, read_metrics
+from nognet.report.metrics_file import read_metrics
+from nognet.report.metrics_schema import FinalEntry
 from tests.builders.federation import make_site
 
 SITES = ("site_a", "site_b")

@@ -9,7 +9,8 @@ import numpy as np
 from nognet.config import StudyConfig
 from nognet.metrics.statistics import PairRow, SiteStatistics, merge_all
 from nognet.report.cases import Case
-from nognet.report.metrics_file import (
+from nognet.report.metrics_file import append_round, end_run, set_final, start_metrics
+from nognet.report.metrics_schema import (
     FinalEntry,
     RoundEntry,
     RunMetrics,
@@ -19,10 +20,6 @@ from nognet.report.metrics_file import (
     SplitCounts,
     TestEntry,
     TrainFigures,
-    append_round,
-    end_run,
-    set_final,
-    start_metrics,
 )
 from nognet.types import STRATA, Stratum
 

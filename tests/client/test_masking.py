@@ -12,9 +12,10 @@ import pytest
 import yaml
 from nognet_client.egress.gate import check_content
 from nognet_client.egress.replies import checked_update
-from nognet_client.masking import check_can_sum, check_may_leave_unmasked, masked_train, secure_step
+from nognet_client.masking import masked_train, secure_step
 from nognet_client.masking_keys import peers_of, signing_key
 from nognet_client.masking_release import of_secure_step
+from nognet_client.masking_rules import check_can_sum, check_may_leave_unmasked
 from nognet_client.masking_state import MaskingState
 from nognet_client.site import Site
 

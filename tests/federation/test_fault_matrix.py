@@ -31,7 +31,8 @@ from nognet_server.run_folder import RunFolder
 
 from nognet.config import StudyConfig
 from nognet.fit.weights import weight_spec
-from nognet.report.metrics_file import RunMetrics, read_metrics
+from nognet.report.metrics_file import read_metrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.wire.flat import flat_length
 from tests.builders.deployment import (
     Deployment,

@@ -18,7 +18,8 @@ from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.commands import main
 from nognet_server.simulation.engine import SimulatedSite, simulate
 
-from nognet.report.metrics_file import RunMetrics, read_metrics
+from nognet.report.metrics_file import read_metrics
+from nognet.report.metrics_schema import RunMetrics
 from tests.builders.federation import make_site, make_study, stub_work
 
 NAMES = ("site_a", "site_b", "site_c", "site_d")

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from nognet.secagg.quantise import Code
-from nognet.wire.records.secure import rows_text
+from nognet.wire.records.secure_rows import rows_text
 from tests.builders.secure_sum import Sum, names
 
 SIZES = (300_000, 5_000_000)

@@ -8,7 +8,7 @@ import pytest
 
 from nognet.report.cases import case_png
 from nognet.report.figures import curves_svg, results_svg
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from tests.builders.run_metrics import build_case, build_run
 
 

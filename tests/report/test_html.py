@@ -11,7 +11,8 @@ from nognet.errors import WireError
 from nognet.metrics.definitions import NOT_COMPARABLE_TEXT, definition_texts
 from nognet.report.drawn import CASES_FILE_NAME
 from nognet.report.html import build_report, render_report
-from nognet.report.metrics_file import RunMetrics, write_metrics
+from nognet.report.metrics_file import write_metrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.numbers import DASH, number, signed
 from tests.builders.run_metrics import build_case, build_run
 

@@ -9,7 +9,7 @@ import pytest
 from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.report.html import render_report
 from nognet.report.intervals import interval_sentences
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.tables import plain_text
 from tests.builders.run_metrics import build_run
 

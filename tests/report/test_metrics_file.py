@@ -9,14 +9,13 @@ from nognet.errors import WireError
 from nognet.metrics.definitions import METRIC_NAMES
 from nognet.report.metrics_file import (
     METRICS_FILE_NAME,
-    Figure,
-    RunMetrics,
     append_round,
     end_run,
     read_metrics,
     start_metrics,
     write_metrics,
 )
+from nognet.report.metrics_schema import Figure, RunMetrics
 from nognet.types import STRATA
 from tests.builders.run_metrics import build_round, build_run
 

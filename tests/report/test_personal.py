@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nognet.report.html import render_report
-from nognet.report.metrics_file import Figure, Figures, RunMetrics
+from nognet.report.metrics_schema import Figure, Figures, RunMetrics
 from nognet.report.numbers import DASH
 from nognet.report.personal import personal_sentence, visit_tables, visits_sentence
 from nognet.report.tables import plain_text

@@ -1,5 +1,5 @@
 from nognet.report.comparison import compare_sites
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.summary import (
     absence_sentence,
     caution_sentence,

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from nognet.metrics.definitions import DEFINITIONS
-from nognet.report.metrics_file import RunMetrics
+from nognet.report.metrics_schema import RunMetrics
 from nognet.report.numbers import DASH, number, signed
 from nognet.report.tables import CONSOLE_METRICS, cohort_lines, plain_text
 from tests.builders.run_metrics import build_run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nognet.report.metrics_file import Figure, StratumFigure
+from nognet.report.metrics_schema import Figure, StratumFigure
 from nognet.report.numbers import DASH
 from nognet.report.withheld import count_text, is_withheld, mean_text, shares_of
 

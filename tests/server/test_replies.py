@@ -6,13 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nognet_server.messages import Delivery
-from nognet_server.replies import (
-    Asked,
-    check_evaluation,
-    check_training,
-    leave_out_long_updates,
-    update_norm,
-)
+from nognet_server.replies import Asked, check_evaluation, check_training, update_norm
+from nognet_server.update_lengths import leave_out_long_updates
 
 from nognet.config import FederationConfig
 from tests.builders.replies import LENGTH, checked, delivered, evaluated, trained

@@ -18,7 +18,8 @@ from nognet_server.run_folder import (
 
 from nognet.config import load_study
 from nognet.errors import ConfigError, FederationError
-from nognet.report.metrics_file import RunStatus, read_metrics, start_metrics, write_metrics
+from nognet.report.metrics_file import read_metrics, start_metrics, write_metrics
+from nognet.report.metrics_schema import RunStatus
 from tests.builders.federation import make_study
 
 

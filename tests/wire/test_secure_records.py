@@ -17,7 +17,7 @@ from nognet.wire.records import (
     SecureTask,
     TrainTask,
 )
-from nognet.wire.records.secure import parse_rows, rows_text
+from nognet.wire.records.secure_rows import parse_rows, rows_text
 
 TOKEN = "ab" * 16
 ROWS = {"site_a": {"signature": b"\0\xff"}, "site_b": {"signature": b""}}

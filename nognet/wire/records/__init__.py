@@ -23,11 +23,10 @@ from nognet.wire.records.secure import (
     SECURE_ACTION,
     MaskedTrainReply,
     MaskedTrainTask,
-    Rows,
     SecureReply,
     SecureTask,
-    Step,
 )
+from nognet.wire.records.secure_rows import Rows, Step
 from nognet.wire.records.sharing import SHARE_ACTION, ShareReply, ShareTask
 from nognet.wire.records.training import PLAIN_REPLY, ReplyForm, TrainReply, TrainTask
 

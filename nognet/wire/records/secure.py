@@ -1,22 +1,19 @@
 """Secure sums: keys, shares, agreement and unmasking around a round's training, in rows by site.
 
-    keys    ()                                  -> own keys, signed
-    shares  keys of all sites                   -> a sealed share for each, a commitment
-    train   weights, sealed shares for the site -> the masked update
-    agree   who is in the sum                   -> a signature
-    reveal  signatures                          -> of each site a share of its seed or of its key
-
-Rows travel as one text of JSON: names of sites, and bytes as hexadecimal digits, nothing else.
+keys    ()                                  -> own keys, signed
+shares  keys of all sites                   -> a sealed share for each, a commitment
+train   weights, sealed shares for the site -> the masked update
+agree   who is in the sum                   -> a signature
+reveal  signatures                          -> of each site a share of its seed or of its key
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -35,26 +32,13 @@ from nognet.wire.records.parts import (
     numbers_of,
     optional_number,
 )
+from nognet.wire.records.secure_rows import COLUMNS, Rows, Step, parse_rows, rows_text
 from nognet.wire.records.training import TrainTask
 
 SECURE_ACTION = "secure"
 """Flower's name of the action: types are ``query.secure`` and, with training, ``train.secure``."""
 MASKED = "masked"
-Step = Literal["keys", "shares", "train", "agree", "reveal"]
-Rows = Mapping[str, Mapping[str, bytes]]
-_COLUMNS: Mapping[tuple[str, Step], frozenset[str]] = {
-    ("task", "keys"): frozenset(),
-    ("reply", "keys"): frozenset({"identity", "seal", "mask", "signature"}),
-    ("task", "shares"): frozenset({"identity", "seal", "mask", "signature"}),
-    ("reply", "shares"): frozenset({"sealed", "commitment"}),
-    ("task", "train"): frozenset({"sealed"}),
-    ("task", "agree"): frozenset(),
-    ("reply", "agree"): frozenset({"signature"}),
-    ("task", "reveal"): frozenset({"signature"}),
-    ("reply", "reveal"): frozenset({"seed", "key"}),
-}
 _SHORT_STEPS: tuple[Step, ...] = ("keys", "shares", "agree", "reveal")
-_MOST_BYTES, _MOST_ROWS = 256, 64
 _STEP, _SESSION, _ROWS = "step", "session", "rows"
 _ADDED = {_SESSION, _ROWS}
 
@@ -104,7 +88,7 @@ class SecureTask:
             contract_hash=fields.text(config, "contract-hash", fields.TOKEN),
             run_token=fields.text(config, "run", fields.TOKEN),
             session=fields.text(config, _SESSION, fields.TOKEN),
-            rows=parse_rows(fields.text(config, _ROWS), _COLUMNS["task", step]),
+            rows=parse_rows(fields.text(config, _ROWS), COLUMNS["task", step]),
         )
 
 
@@ -147,7 +131,7 @@ class SecureReply:
             step=step,
             round_number=fields.round_number(config, ROUND_KEY),
             session=fields.text(config, _SESSION, fields.TOKEN),
-            rows=parse_rows(fields.text(config, _ROWS), _COLUMNS["reply", step]),
+            rows=parse_rows(fields.text(config, _ROWS), COLUMNS["reply", step]),
         )
 
 
@@ -179,7 +163,7 @@ class MaskedTrainTask:
         task = TrainTask.from_content(
             RecordDict({ARRAYS: content.array_records[ARRAYS], CONFIG: plain})
         )
-        rows = parse_rows(fields.text(config, _ROWS), _COLUMNS["task", "train"])
+        rows = parse_rows(fields.text(config, _ROWS), COLUMNS["task", "train"])
         return cls(task, fields.text(config, _SESSION, fields.TOKEN), rows)
 
 
@@ -236,40 +220,6 @@ class MaskedTrainReply:
             epsilon=optional_number(numbers, "epsilon", 0.0, math.inf),
             delta=optional_number(numbers, "delta", 0.0, 1.0),
         )
-
-
-def rows_text(rows: Rows) -> str:
-    """Write rows; equal rows give equal text.
-
-    >>> rows_text({"site_a": {"seal": b"+"}})
-    '{"site_a":{"seal":"2b"}}'
-    """
-    plain = {site: {name: value.hex() for name, value in row.items()} for site, row in rows.items()}
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
-
-
-def parse_rows(text: str, columns: frozenset[str]) -> Rows:
-    """Read rows; only these columns may be there.
-
-    Raises:
-        WireError: the text is no such rows.
-    """
-    try:
-        rows = {site: _row(site, row, columns) for site, row in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as err:
-        raise WireError("rows of a secure sum: not of the form expected", code="form") from err
-    if len(rows) > _MOST_ROWS:
-        raise WireError(f"rows of a secure sum: more than {_MOST_ROWS} sites", code="form")
-    return rows
-
-
-def _row(site: str, row: Mapping[str, str], columns: frozenset[str]) -> Mapping[str, bytes]:
-    if not fields.SITE_NAME.fullmatch(site) or not set(row) <= columns:
-        raise ValueError
-    values = {name: bytes.fromhex(value) for name, value in row.items()}
-    if any(len(value) > _MOST_BYTES for value in values.values()):
-        raise ValueError
-    return values
 
 
 def _step(config: Mapping[str, Any]) -> Step:

@@ -11,7 +11,8 @@ from typing import Any
 
 from nognet.config import StudyConfig, load_site
 from nognet.errors import NognetError
-from nognet.report.metrics_file import Figure, RunMetrics, read_metrics
+from nognet.report.metrics_file import read_metrics
+from nognet.report.metrics_schema import Figure, RunMetrics
 from nognet_server.app import app as server_app
 from nognet_server.robustness.attacks import Attack, attacking_app
 from nognet_server.robustness.cohort import ROI
