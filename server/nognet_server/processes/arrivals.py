@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from flwr.app import RecordDict
+
 from nognet_server.processes import flower_internals as flower
 
 FORGET_AFTER_S = 600.0
@@ -89,9 +91,10 @@ class Arrivals:
         for asked in sorted(wanted & self._arriving.keys()):
             reply = self._arriving[asked]
             if reply.look(self.clock(), _pull_object(grid)):
-                found.append(_whole(grid, reply))
+                found.append(_whole(grid, asked, reply))
             elif reply.lost:
-                found.append(_never(grid, asked, reply.lost))
+                code = flower.ErrorCode.MESSAGE_UNAVAILABLE
+                found.append(_instead(grid, asked, code, reply.lost))
             else:
                 continue
             del self._arriving[asked]
@@ -134,22 +137,34 @@ def _pull_object(grid: flower.HttpGrid) -> Callable[[str], bytes]:
     )
 
 
-def _whole(grid: flower.HttpGrid, reply: _Arriving) -> flower.Message:
-    """Confirm a reply and build it."""
+def _whole(grid: flower.HttpGrid, asked: str, reply: _Arriving) -> flower.Message:
+    """Confirm a reply and build it; one that is not built well is a fault of its site alone.
+
+    It answers what SuperLink announced it for, whatever is written in it.
+    """
     grid._runtime_client.ConfirmMessageReceived(  # noqa: SLF001  see flower_internals
         flower.ConfirmMessageReceivedRequest(
             node=grid.node, run_id=_run_id(grid), message_object_id=reply.message_id
         )
     )
-    message = flower.inflate_object_from_contents(reply.message_id, reply.contents)
-    if not isinstance(message, flower.Message):
-        raise TypeError(f"SuperLink gave a {type(message).__name__} for a message")
-    message.metadata.__dict__["_message_id"] = reply.message_id
+    try:
+        message = flower.inflate_object_from_contents(reply.message_id, reply.contents)
+    except Exception:  # noqa: BLE001  a site's parts, of which Flower may make anything
+        message = None
+    if not isinstance(message, flower.Message) or not _is_answer(message):
+        code = flower.ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+        return _instead(grid, asked, code, "WireError:damaged")
+    names = {"_message_id": reply.message_id, "_reply_to_message_id": asked}
+    message.metadata.__dict__.update(names)
     return message
 
 
-def _never(grid: flower.HttpGrid, asked: str, why: str) -> flower.Message:
-    """Say of a reply, as Flower does, that its sender never finished it."""
+def _is_answer(message: flower.Message) -> bool:
+    return message.has_error() or isinstance(message.content, RecordDict)
+
+
+def _instead(grid: flower.HttpGrid, asked: str, code: int, why: str) -> flower.Message:
+    """Say, as Flower does of one whose sender never finished it, why there is no reply."""
     metadata = flower.Metadata(
         run_id=_run_id(grid),
         message_id="",
@@ -161,6 +176,4 @@ def _never(grid: flower.HttpGrid, asked: str, why: str) -> flower.Message:
         ttl=0,
         message_type="system",
     )
-    return flower.make_message(
-        metadata, error=flower.Error(code=flower.ErrorCode.MESSAGE_UNAVAILABLE, reason=why)
-    )
+    return flower.make_message(metadata, error=flower.Error(code=code, reason=why))

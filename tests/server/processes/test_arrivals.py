@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ class Coordinator:
     announced: list[str] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
     looks: int = 0
+    announce: Callable[[Message], Any] = message_to_proto
 
     def PullMessages(  # noqa: N802  Flower's interface
         self, request: PullAppMessagesRequest
@@ -51,7 +53,7 @@ class Coordinator:
         assert not set(asked) & set(self.announced), "SuperLink tells of a reply once"
         self.announced += asked
         return PullAppMessagesResponse(
-            messages_list=[message_to_proto(self.replies[name]) for name in asked],
+            messages_list=[self.announce(self.replies[name]) for name in asked],
             message_object_trees=[get_object_tree(self.replies[name]) for name in asked],
         )
 
@@ -124,6 +126,48 @@ def test_a_reply_whose_sender_never_finished_is_an_error_as_flowers_own() -> Non
     (gone,) = pull(arrivals, superlink, ("a",))
     assert gone.metadata.reply_to_message_id == "a"
     assert is_lost(gone.error)
+
+
+def damaged_reply(how: str) -> Message:
+    """Make a reply as a hostile site may: an object that says of itself what it isn't."""
+    made = reply_to("a", 1.0)
+    if how == "another's":
+        made.metadata.__dict__["_reply_to_message_id"] = "b"
+    elif how == "no records":
+        made.__dict__["_content"] = made.content.array_records["w"]
+    made.metadata.__dict__["_message_id"] = made.object_id
+    return made
+
+
+def announced_as(asked: str) -> Callable[[Message], Any]:
+    """Announce a reply well, whatever it is."""
+
+    def announce(reply: Message) -> Any:
+        proto = message_to_proto(reply_to(asked, 1.0))
+        proto.metadata.message_id = reply.metadata.message_id
+        return proto
+
+    return announce
+
+
+@pytest.mark.parametrize("how", ["bytes", "no records"])
+def test_a_reply_that_is_not_built_well_is_its_sites_fault_and_nobody_elses(how: str) -> None:
+    superlink, arrivals = Coordinator({"a": damaged_reply(how)}), Arrivals(Clock())
+    superlink.announce = announced_as("a")
+    names = superlink.receive("a")
+    if how == "bytes":
+        superlink.arrived[names[-1]] = b"Message 3\0abc"
+    (first,) = pull(arrivals, superlink, ("a",))
+    assert (first.metadata.reply_to_message_id, first.error.reason) == ("a", "WireError:damaged")
+    assert not is_lost(first.error)
+
+
+def test_a_reply_answers_what_it_was_announced_for_whatever_it_says_itself() -> None:
+    superlink = Coordinator({"a": damaged_reply("another's")})
+    superlink.announce = announced_as("a")
+    superlink.receive("a")
+    (found,) = pull(Arrivals(Clock()), superlink, ("a",))
+    assert found.metadata.reply_to_message_id == "a"
 
 
 def test_a_half_reply_that_nobody_asks_for_is_let_go() -> None:
