@@ -77,15 +77,16 @@ def _logs_above(plain: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def steps_told(title: str, say: Callable[[str], None]) -> Iterator[StepsTold]:
+def steps_told(title: str, say: Callable[[str], None], *, bar: bool = True) -> Iterator[StepsTold]:
     """Tell of a training without rounds for a `with` block: a bar on a terminal, elsewhere lines.
 
     Args:
         title: What is done.
         say: Takes a line every few seconds, where there is no terminal.
+        bar: Whether a terminal gets a bar; one appears even where no step is told.
     """
     console = Console(stderr=True, highlight=False)
-    if not (sys.stderr.isatty() and console.is_terminal) or console.is_dumb_terminal:
+    if not bar or not (sys.stderr.isatty() and console.is_terminal) or console.is_dumb_terminal:
         yield StepLines(title, say)
         return
     columns = (

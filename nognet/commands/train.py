@@ -100,7 +100,8 @@ def _beginning(study: StudyConfig, site: SiteConfig) -> Beginning:
     from nognet.fit.pretraining.beginning import beginning
     from nognet.training_bar import steps_told
 
-    with steps_told("pre-training on phantoms", say) as told:
+    bar = study.init.name == "phantom"
+    with steps_told("pre-training on phantoms", say, bar=bar) as told:
         return beginning(study, site.state / "pretrained", told)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,6 @@ def lines(log: AuditLog) -> list[bytes]:
     return log.path.read_bytes().splitlines(keepends=True)
 
 
-def _append_some(folder: Path, name: int) -> None:
-    log = AuditLog(folder)
-    for number in range(10):
-        log.append({"kind": f"p{name}", "round": number})
-
-
 def test_each_line_carries_the_hash_of_the_line_before(tmp_path: Path) -> None:
     log = filled(tmp_path)
     entries = [entry for _, entry in read_entries(log.path)]
@@ -50,13 +45,14 @@ def test_each_line_carries_the_hash_of_the_line_before(tmp_path: Path) -> None:
 
 
 def test_processes_side_by_side_lose_no_line(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_append_some, args=(tmp_path, n)) for n in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
+    append = (
+        "import pathlib, sys; from nognet.audit.log import AuditLog\n"
+        "log = AuditLog(pathlib.Path(sys.argv[1]))\n"
+        "for number in range(10): log.append({'kind': 'train', 'round': number})"
+    )
+    command = [sys.executable, "-c", append, str(tmp_path)]
+    workers = [subprocess.Popen(command) for _ in range(3)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0, 0]
     found = verify(AuditLog(tmp_path))
     assert (found.entries, found.faults) == (30, ())
 

@@ -88,7 +88,8 @@ def _run(request: Request, plan: Plan) -> tuple[int, RunFolder]:
     )
     with _log_file(folder):
         try:
-            with steps_told(PRETRAINING, _log.info) as told:
+            pretrains = plan.study.init.name == "phantom"
+            with steps_told(PRETRAINING, _log.info, bar=request.bar and pretrains) as told:
                 lay_beginning(plan.study, folder, told)
             _simulate(plan, settings, request)
         except KeyboardInterrupt as err:
