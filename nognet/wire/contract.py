@@ -88,7 +88,7 @@ def parse_contract(text: str) -> Contract:
     """
     try:
         items = json.loads(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise ContractError("a contract was received that is no JSON", code="contract") from err
     texts = isinstance(items, dict) and all(isinstance(value, str) for value in items.values())
     if not texts or len(items) > _MAX_ITEMS:

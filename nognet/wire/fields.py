@@ -107,7 +107,7 @@ def versions(json_text: str) -> dict[str, str]:
     """Read names and versions of software, at most 16."""
     try:
         found = json.loads(json_text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise WireError("versions: not JSON", code="form") from err
     if not isinstance(found, dict) or len(found) > 16:
         raise WireError("versions: expected at most 16 names", code="form")

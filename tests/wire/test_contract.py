@@ -67,7 +67,9 @@ def test_a_contract_survives_json() -> None:
     assert parse_contract(contract_json(items)) == items
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"a": 1}', json.dumps({"a": {"b": "c"}})])
+@pytest.mark.parametrize(
+    "text", ["no json", "[]", '{"a": 1}', json.dumps({"a": {"b": "c"}}), "[" * 100_000]
+)
 def test_a_received_contract_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ContractError):
         parse_contract(text)

@@ -156,7 +156,7 @@ def _decoded(data: bytes, length: int) -> NDArray[np.float32]:
         if version != (1, 0):
             raise WireError("a vector received: unknown .npy version", code="damaged")
         shape, _, dtype = np.lib.format.read_array_header_1_0(buffer)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise WireError("a vector received is not in .npy form", code="damaged") from err
     start = buffer.tell()
     if shape != (length,) or dtype != np.dtype("<f4") or len(data) - start != 4 * length:
