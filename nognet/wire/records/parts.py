@@ -132,7 +132,7 @@ def vectors_of(
 def _vector(array: Array, length: int, name: str) -> FlatWeights:
     """Take one vector; sizes are checked before a byte of it is decoded."""
     if array.dtype != "float32":
-        raise WireError(f"{name}: dtype {str(array.dtype)[:20]}, expected float32", code="dtype")
+        raise WireError(f"{name}: dtype {array.dtype[:20]}, expected float32", code="dtype")
     if tuple(array.shape) != (length,):
         raise WireError(
             f"{name}: shape {tuple(array.shape)[:4]}, expected ({length},)", code="shape"
