@@ -23,9 +23,9 @@ from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
 from nognet.wire.records import ROUND_KEY, TrainReply, TrainTask
 from nognet_client.app import build_app, site_name_of
-from nognet_client.egress.gate import UpdateFacts
 from nognet_client.egress.release import released_code
 from nognet_client.egress.replies import UpdateCheck, checked_update
+from nognet_client.egress.updates import UpdateFacts
 from nognet_client.flower_adapter import error_reply
 from nognet_client.tasks import TrainFunction, Work
 

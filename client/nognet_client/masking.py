@@ -32,8 +32,8 @@ from nognet.wire.records import (
     TrainTask,
 )
 from nognet_client import consent
-from nognet_client.egress.gate import UpdateFacts
 from nognet_client.egress.replies import UpdateCheck
+from nognet_client.egress.updates import UpdateFacts
 from nognet_client.masking_keys import peers_of, signing_key
 from nognet_client.masking_state import MaskingState
 from nognet_client.masking_words import asked_of, words_of

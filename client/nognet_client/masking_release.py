@@ -9,7 +9,7 @@ from nognet.secagg.quantise import TAIL
 from nognet.wire.flat import flat_length
 from nognet.wire.records import MASKED, ROUND_KEY, MaskedTrainTask, SecureReply, SecureTask
 from nognet_client.egress.counts import n_patients
-from nognet_client.egress.gate import Form, NumberForm, VectorForm
+from nognet_client.egress.forms import Form, NumberForm, VectorForm
 from nognet_client.egress.receipt import About, Facts
 from nognet_client.egress.release import Outgoing
 from nognet_client.masking import Masked

@@ -17,7 +17,7 @@ from nognet.errors import ConfigError, WireError
 from nognet.fit.model_file import load_model, save_model
 from nognet.fit.parts import local_spec, part_of, shared_spec, whole
 from nognet.fit.personal import ditto_round, fine_tuned
-from nognet.fit.train import Progress
+from nognet.fit.round_steps import Progress
 from nognet.fit.weights import Weights, initial_weights, weight_spec
 from nognet.wire.flat import FlatWeights, pack, unpack
 from nognet_client.personal_state import PersonalState

@@ -69,7 +69,8 @@ def step(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes them 
     from pydantic import ValidationError
 
     from nognet.config import NetworkConfig, RoiConfig
-    from nognet.fit.step_cost import StepPlan, device_to_measure, measure_step
+    from nognet.fit.measuring import device_to_measure
+    from nognet.fit.step_cost import StepPlan, measure_step
 
     try:
         RoiConfig(size_vox=roi)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nognet.config import FedAvgConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
-from nognet.fit.train import Progress, train_round
+from nognet.fit.round_steps import Progress
+from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
 
 MODEL_NAME = "personal.nognet"

@@ -25,7 +25,8 @@ from nognet.config import PrivacyConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import TrainingError
 from nognet.fit.device import autocast, cpu_threads
-from nognet.fit.step_cost import STEPS, OurSteps, StepPlan, differences, largest_memory_mib, setting
+from nognet.fit.measuring import differences, largest_memory_mib
+from nognet.fit.step_cost import STEPS, OurSteps, StepPlan, setting
 from nognet.fit.tensors import stack_pairs
 from nognet.fit.weights import Weights, initial_weights, network_with
 from nognet.network import total_loss

@@ -6,13 +6,10 @@ both: trust the ratio before the seconds.
 
 from __future__ import annotations
 
-import itertools
-import resource
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +19,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from nognet.config import NetworkConfig, RoiConfig, SiteConfig, StudyConfig, TrainingConfig
 from nognet.config.learning import Precision
 from nognet.data.store import PreparedSite, write_store
-from nognet.fit.device import autocast, cpu_threads, resolve_device
+from nognet.fit.device import autocast, cpu_threads
 from nognet.fit.evaluate import evaluate_pairs
+from nognet.fit.measuring import (
+    conv_gflops,
+    conv_shapes,
+    device_name,
+    differences,
+    forget_peak,
+    largest_memory_mib,
+    median_seconds,
+)
 from nognet.fit.predictors import (
     copy_baseline,
     isotropic_growth,
@@ -38,10 +44,6 @@ from nognet.phantom.roi import make_roi_pairs
 from nognet.types import RoiPair, Split
 
 STEPS = 5
-_CONV_SHAPES = ((4, 32, 24), (4, 64, 12), (2, 64, 24), (4, 128, 12))
-"""Batch, channels in and out, edge: 3 x 3 x 3 convolutions like those of a wide network."""
-_GPU_CONV_SHAPES = (*_CONV_SHAPES, (8, 128, 64), (8, 256, 32))
-"""A GPU needs more work at once to show its peak."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,11 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
     weights = initial_weights(study.network, study.seed)
     ours = OurSteps(study, site, prepared, weights)
     before_mib = largest_memory_mib(device)
-    _forget_peak(device)
+    forget_peak(device)
     ours.block()  # warms up; the bare loop isn't in memory yet
     peak_mib = largest_memory_mib(device)
     bare = _BareSteps(study, pairs, weights, device)
-    _forget_peak(device)
+    forget_peak(device)
     bare.block()
     bare_peak_mib = largest_memory_mib(device) if device.type == "cuda" else None
     compiled_s = None
@@ -138,9 +140,9 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
     step_s = statistics.median(mine for mine, _ in blocks)
     predict_s, evaluate_s = _evaluation(study, pairs, weights, device)
     step_gflop = bare.gflop()
-    conv_peak = max(_conv_gflops(shape, device, plan.precision) for shape in _shapes(device))
+    conv_peak = max(conv_gflops(shape, device, plan.precision) for shape in conv_shapes(device))
     return StepCost(
-        device=_name(device),
+        device=device_name(device),
         threads=torch.get_num_threads(),
         parameters=sum(tensor.numel() for tensor in weights.values()),
         sample_s=step_s / plan.batch_size,
@@ -260,72 +262,6 @@ def _evaluation(
         "isotropic": isotropic_growth(median_growth(pairs)),
     }
     batch = stack_pairs(pairs)
-    predict_s = _median_seconds(lambda: predict(batch))
-    evaluate_s = _median_seconds(lambda: evaluate_pairs(predictors, pairs))
+    predict_s = median_seconds(lambda: predict(batch))
+    evaluate_s = median_seconds(lambda: evaluate_pairs(predictors, pairs))
     return predict_s / len(pairs), evaluate_s / len(pairs)
-
-
-def _shapes(device: torch.device) -> tuple[tuple[int, int, int], ...]:
-    return _GPU_CONV_SHAPES if device.type == "cuda" else _CONV_SHAPES
-
-
-def _conv_gflops(shape: tuple[int, int, int], device: torch.device, precision: Precision) -> float:
-    count, channels, edge = shape
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    image = torch.ones((count, channels, edge, edge, edge), device=device, dtype=kind)
-    kernel = torch.ones((channels, channels, 3, 3, 3), device=device, dtype=kind)
-
-    @torch.no_grad()
-    def convolve() -> None:
-        torch.nn.functional.conv3d(image, kernel, padding=1)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    flop = 2.0 * 27 * channels**2 * count * edge**3
-    return flop / min(_seconds(convolve)) / 1e9  # a peak: what disturbs it is no part of it
-
-
-def _median_seconds(work: Callable[[], object]) -> float:
-    return statistics.median(_seconds(work))
-
-
-def _seconds(work: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Time some work after one go to warm up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return seconds
-
-
-def differences(stamps: Sequence[float]) -> list[float]:
-    """Give the seconds between stamps."""
-    return [after - before for before, after in itertools.pairwise(stamps)]
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def largest_memory_mib(device: torch.device) -> float:
-    """Give the largest memory so far: resident of the process, or of the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB on Linux
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def device_to_measure(wanted: str) -> torch.device | None:
-    """Find the device; None where it isn't there, for there is nothing to measure then."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        return None
-    if wanted == "cpu":
-        return torch.device("cpu")
-    return resolve_device("cuda" if wanted == "cuda" else "auto")

@@ -13,7 +13,6 @@ from nognet.types import Split
 from nognet.wire.flat import FlatWeights
 from nognet.wire.records import EvaluateTask, TrainTask
 from nognet_server.grid import exchange
-from nognet_server.joining import Member
 from nognet_server.messages import Delivery, Envelope, Exchange, Pending
 from nognet_server.opening import Run
 from nognet_server.phases import tell_phase
@@ -25,6 +24,7 @@ from nognet_server.replies import (
     check_evaluation,
     check_training,
 )
+from nognet_server.roster import Member
 from nognet_server.round_loop import reasons_text, recent_norms
 from nognet_server.state import ServerState
 from nognet_server.strategies import reply_form, train_messages

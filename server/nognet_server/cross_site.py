@@ -18,11 +18,11 @@ from nognet.metrics.statistics import SiteStatistics
 from nognet.wire.flat import FlatWeights, flat_length
 from nognet.wire.records import SHARE_ACTION, EvaluateTask, ShareReply, ShareTask
 from nognet_server.asking import deliver
-from nognet_server.joining import Member
 from nognet_server.messages import Delivery, Envelope
 from nognet_server.metrics_document import Visits
 from nognet_server.opening import Run
 from nognet_server.replies import check_evaluation
+from nognet_server.roster import Member
 
 _log = logging.getLogger("nognet.server.cross_site")
 NOT_SHARED = "not-shared"

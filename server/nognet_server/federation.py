@@ -7,26 +7,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from flwr.serverapp import Grid
 
-import nognet
 from nognet.errors import FederationError
 from nognet.files import DISK_TROUBLE
-from nognet.fit.model_file import save_model
-from nognet.fit.parts import whole
 from nognet.report.metrics_file import write_metrics
 from nognet.report.metrics_schema import RunStatus
-from nognet.wire.flat import FlatWeights, flat_length, unpack
+from nognet.wire.flat import flat_length
 from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.central_dp.rounds import may_go_on, noised, spent_text
 from nognet_server.checkpoints import load_weights, save_checkpoint
 from nognet_server.cross_site import let_models_visit
 from nognet_server.hours import HoursAwaited
-from nognet_server.joining import Member, Wanted, admit, present, wait_for_sites
+from nognet_server.joining import Wanted, admit, present, wait_for_sites
 from nognet_server.metrics_document import Final, RunValues, metrics_document
 from nognet_server.opening import Run, open_run, state_seconds
+from nognet_server.roster import Member
 from nognet_server.round_loop import (
     RoundReport,
     after_training,
@@ -35,6 +32,7 @@ from nognet_server.round_loop import (
     finish_round,
 )
 from nognet_server.run_config import RunSettings
+from nognet_server.run_model import save_run_model
 from nognet_server.secure_sum import ask_to_train_securely
 from nognet_server.state import ServerState
 
@@ -167,7 +165,7 @@ class _Session:
         )
         save_checkpoint(run.folder, run.identity, state)
         if report.is_best:
-            self._save_model(state, state.weights, report.value, report.round_number)
+            save_run_model(run, state, state.weights, report.value, report.round_number)
         self._keep(state)
         self.write("running")
         self._tell(report)
@@ -190,7 +188,7 @@ class _Session:
             self.write("running")
             visited = let_models_visit(self.run, here, round_number=number)
             self.values = replace(self.values, final=Final(number, test, visited))
-        self._save_model(state, weights, best.value if best else None, number)
+        save_run_model(self.run, state, weights, best.value if best else None, number)
 
     def _wait(self, wanted: Wanted) -> None:
         roster = wait_for_sites(
@@ -214,30 +212,6 @@ class _Session:
         """Take the state on, and ask no more whom it bars."""
         roster = replace(self.values.roster, barred=barred_sites(self.run.study, state))
         self.values = replace(self.values, state=state, roster=roster)
-
-    def _save_model(
-        self, state: ServerState, weights: FlatWeights, value: float | None, number: int
-    ) -> None:
-        run = self.run
-        provenance: dict[str, Any] = {
-            "study": run.study.name,
-            "run": run.identity.run_token,
-            "round": number,
-            "selection": {"metric": run.study.selection.metric, "value": value},
-            "sites": list(state.contributors_at(number)),
-            "rehearsal": run.study.rehearsal,
-            "parts_left_at_sites": run.study.personalisation.local,
-            "contract_hash": run.identity.contract_hash,
-            "began_with": dict(run.identity.began_with),
-            "nognet_version": nognet.__version__,
-        }
-        save_model(
-            run.folder.model,
-            whole(run.study, unpack(weights, run.spec)),
-            network=run.study.network,
-            roi=run.study.roi,
-            provenance=provenance,
-        )
 
     def _tell(self, report: RoundReport) -> None:
         study = self.run.study

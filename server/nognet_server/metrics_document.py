@@ -17,8 +17,8 @@ from nognet.privacy.central import CentralPlan
 from nognet.report.metrics_schema import SCHEMA_VERSION, RunMetrics, RunStatus
 from nognet_server.central_dp.rounds import spent_entry
 from nognet_server.checkpoints import RunIdentity
-from nognet_server.joining import Roster
 from nognet_server.replies import Evaluation
+from nognet_server.roster import Roster
 from nognet_server.round_loop import barred_sites
 from nognet_server.state import ServerState
 

@@ -14,9 +14,9 @@ from nognet.secagg.quantise import Code
 from nognet.secagg.session import Rules, Session
 from nognet.wire.records import SECURE_ACTION, Rows, SecureTask, Step, TrainTask
 from nognet_server.grid import exchange
-from nognet_server.joining import Member
 from nognet_server.messages import Envelope, Exchange, Patience
 from nognet_server.opening import Run
+from nognet_server.roster import Member
 from nognet_server.round_loop import reasons_text
 from nognet_server.secure_tally import Tally, checked_rows
 from nognet_server.state import ServerState

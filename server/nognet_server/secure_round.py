@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from nognet.errors import FederationError
 from nognet.files import write_json_atomic
-from nognet_server.joining import Member
 from nognet_server.opening import Run
+from nognet_server.roster import Member
 from nognet_server.state import ServerState
 
 

@@ -29,10 +29,10 @@ from nognet.wire.records import (
     TrainReply,
 )
 from nognet_server.asking import Trained
-from nognet_server.joining import Member
 from nognet_server.opening import Run
 from nognet_server.phases import tell_phase
 from nognet_server.replies import SecureSum, Training
+from nognet_server.roster import Member
 from nognet_server.secure_attempt import Attempt
 from nognet_server.secure_round import same_as_before
 from nognet_server.secure_steps import (

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from nognet.commands.main import app
 from nognet.config import NetworkConfig
 from nognet.errors import NognetError
-from nognet.fit import step_cost
+from nognet.fit import measuring, step_cost
 from nognet.fit.step_cost import StepPlan, measure_step
 from nognet.fit.weights import initial_weights
 from nognet.phantom import bench_series
@@ -26,7 +26,7 @@ def benchmark(*arguments: str) -> Result:
 
 def test_it_measures_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_cost, "STEPS", 2)  # fewer and smaller: the figures aren't looked at
-    monkeypatch.setattr(step_cost, "_CONV_SHAPES", ((4, 32, 16),))
+    monkeypatch.setattr(measuring, "_CONV_SHAPES", ((4, 32, 16),))
     result = benchmark("--device", "cpu", "--json", *TINY)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

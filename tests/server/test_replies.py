@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from nognet_server.messages import Delivery
 from nognet_server.replies import Asked, check_evaluation, check_training, update_norm
-from nognet_server.update_lengths import leave_out_long_updates
 
-from nognet.config import FederationConfig
 from tests.builders.replies import LENGTH, checked, delivered, evaluated, trained
 
 
@@ -70,33 +67,6 @@ def test_a_site_is_at_fault_for_what_it_sent_and_not_for_what_it_did_not_send() 
     )
     assert set(training.left_out) == {"site_a", "site_b", "site_c"}
     assert training.faulty == {"site_a"}
-
-
-def test_an_update_far_longer_than_the_others_is_left_out(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    training = checked(*(delivered(trained(f"site_{n}", v)) for n, v in enumerate((1, 1.2, -0.9))))
-    assert leave_out_long_updates(training, FederationConfig(), ()) == training
-    poisoned = checked(
-        delivered(trained("site_a", 1.0)),
-        delivered(trained("site_b", 100.0)),
-        delivered(trained("site_c", 1.1)),
-    )
-    with caplog.at_level(logging.WARNING):
-        found = leave_out_long_updates(poisoned, FederationConfig(), ())
-    assert [reply.site for reply in found.replies] == ["site_a", "site_c"]
-    assert found.left_out == {"site_b": "update-norm"}
-    assert found.faulty == {"site_b"}
-    assert "site_b is left out of training: its update is 200 long" in caplog.text
-    kept = leave_out_long_updates(poisoned, FederationConfig(max_update_ratio=None), ())
-    assert kept == poisoned
-
-
-def test_two_updates_are_held_against_those_of_the_rounds_before() -> None:
-    training = checked(delivered(trained("site_a", 1.0)), delivered(trained("site_b", 100.0)))
-    assert leave_out_long_updates(training, FederationConfig(), ()) == training
-    found = leave_out_long_updates(training, FederationConfig(), (2.0, 2.2, 1.9))
-    assert [reply.site for reply in found.replies] == ["site_a"]
 
 
 def test_the_length_of_an_update_is_that_of_numpy_in_float64() -> None:

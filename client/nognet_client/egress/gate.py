@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,144 +14,16 @@ from numpy.typing import NDArray
 
 from nognet.errors import EgressError, WireError
 from nognet.metrics.statistics import SiteStatistics
-from nognet.metrics.withholding import Limits, TooFewPatientsError, withhold
-from nognet.wire.flat import FlatWeights, ParameterSpec, checked_flat, flat_length
+from nognet.metrics.withholding import TooFewPatientsError, withhold
 from nognet.wire.records import ARRAYS, CONFIG, METRICS, STATISTICS
+from nognet_client.egress.forms import Form, NumberForm, StatisticsForm, VectorForm
 
-_UPDATE_RATIO = 10.0
-"""An update may be so many times as long as the weights it departs from (decision 0013)."""
 _KINDS: dict[str, type[ArrayRecord | ConfigRecord | MetricRecord]] = {
     ARRAYS: ArrayRecord,
     CONFIG: ConfigRecord,
     METRICS: MetricRecord,
     STATISTICS: MetricRecord,
 }
-
-
-@dataclass(frozen=True)
-class VectorForm:
-    """A flat vector: its length and dtype, as NumPy names it; floats are finite."""
-
-    length: int
-    dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class NumberForm:
-    """A number from `low` to `high`, both finite; `whole`: an integer."""
-
-    low: float
-    high: float
-    whole: bool = False
-
-    @classmethod
-    def only(cls, count: int) -> NumberForm:
-        """One count and no other."""
-        return cls(count, count, whole=True)
-
-
-@dataclass(frozen=True)
-class StatisticsForm:
-    """Mergeable statistics of these predictors, of which this may leave."""
-
-    predictors: frozenset[str]
-    limits: Limits
-
-
-@dataclass(frozen=True)
-class Form:
-    """All that a message holds, no more and no less; each text has one value that it may have."""
-
-    texts: Mapping[str, str | int | bool]
-    vectors: Mapping[str, VectorForm] = field(default_factory=dict)
-    numbers: Mapping[str, NumberForm] = field(default_factory=dict)
-    statistics: StatisticsForm | None = None
-
-    @property
-    def records(self) -> set[str]:
-        """Names of the records."""
-        wanted = {
-            ARRAYS: bool(self.vectors),
-            METRICS: bool(self.numbers),
-            STATISTICS: self.statistics is not None,
-        }
-        return {CONFIG} | {name for name, is_wanted in wanted.items() if is_wanted}
-
-
-@dataclass(frozen=True)
-class TensorFacts:
-    """What a receipt says of one tensor of an update."""
-
-    name: str
-    shape: tuple[int, ...]
-    bytes: int
-    norm: float
-
-
-@dataclass(frozen=True)
-class UpdateFacts:
-    """What a receipt says of an update: its length, the longest allowed, and each tensor."""
-
-    norm: float
-    limit: float
-    tensors: tuple[TensorFacts, ...]
-
-
-def check_update(
-    weights: FlatWeights,
-    start: FlatWeights,
-    spec: Sequence[ParameterSpec],
-    max_norm: float | None,
-) -> UpdateFacts:
-    """Check the plain weights of a reply, before anything masks them.
-
-    Args:
-        weights: Trained, flat.
-        start: Received, flat.
-        spec: The tensors that they are.
-        max_norm: The longest update the site allows; None: ten times the length of `start`.
-
-    Raises:
-        EgressError: dtype or length is wrong, a number is not finite, or the update is too long.
-    """
-    facts = tensor_facts(weights, start, spec)
-    norm = math.sqrt(math.fsum(tensor.norm**2 for tensor in facts))
-    length = float(np.linalg.norm(start.astype(np.float64)))
-    limit = max_norm if max_norm is not None else _UPDATE_RATIO * max(1.0, length)
-    if norm > limit:
-        raise EgressError(
-            f"the update is {norm:.4g} long, at most {limit:.4g} may leave; the training "
-            "diverged (lower training.learning_rate), or egress.max_update_norm is too small",
-            code="update-norm",
-        )
-    return UpdateFacts(norm, limit, facts)
-
-
-def tensor_facts(
-    weights: FlatWeights, start: FlatWeights | None, spec: Sequence[ParameterSpec]
-) -> tuple[TensorFacts, ...]:
-    """Measure each tensor, as its distance from `start` where there is one.
-
-    Raises:
-        EgressError: dtype or length is wrong, or a number is not finite.
-    """
-    length = flat_length(spec)
-    try:
-        checked_flat(weights, length, what="the weights to send")
-        if start is not None:
-            checked_flat(start, length, what="the weights received")
-    except WireError as err:
-        raise EgressError(str(err), code=err.code) from err
-    facts, first = [], 0
-    for tensor in spec:
-        last = first + math.prod(tensor.shape)
-        values = weights[first:last].astype(np.float64)
-        if start is not None:
-            values -= start[first:last]
-        norm = float(np.linalg.norm(values))
-        facts.append(TensorFacts(tensor.name, tuple(tensor.shape), 4 * values.size, norm))
-        first = last
-    return tuple(facts)
 
 
 def check_content(content: RecordDict, form: Form) -> None:

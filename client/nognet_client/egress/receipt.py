@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from nognet.wire.records import ARRAYS, content_bytes, content_digest
-from nognet_client.egress.gate import TensorFacts, UpdateFacts
+from nognet_client.egress.updates import TensorFacts, UpdateFacts
 
 
 @dataclass(frozen=True)

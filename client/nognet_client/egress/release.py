@@ -13,7 +13,8 @@ from nognet.config import SiteConfig, load_site
 from nognet.errors import ConfigError, EgressError, NognetError
 from nognet.wire.fields import TOKEN
 from nognet.wire.records import ROUND_KEY, SECURE_ACTION, SHARE_ACTION
-from nognet_client.egress.gate import Form, check_content
+from nognet_client.egress.forms import Form
+from nognet_client.egress.gate import check_content
 from nognet_client.egress.receipt import About, Facts, error_receipt, receipt_of
 from nognet_client.egress.record import record
 

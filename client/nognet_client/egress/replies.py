@@ -27,17 +27,10 @@ from nognet.wire.records import (
     TrainTask,
 )
 from nognet_client.egress.counts import lets_out_loss, n_patients, released_counts
-from nognet_client.egress.gate import (
-    Form,
-    NumberForm,
-    StatisticsForm,
-    UpdateFacts,
-    VectorForm,
-    check_update,
-    tensor_facts,
-)
+from nognet_client.egress.forms import Form, NumberForm, StatisticsForm, VectorForm
 from nognet_client.egress.receipt import About, Facts
 from nognet_client.egress.release import Outgoing
+from nognet_client.egress.updates import UpdateFacts, check_update, tensor_facts
 from nognet_client.site import Site, software_versions
 
 _OWN = frozenset({FEDERATED, PERSONALISED, COPY, ISOTROPIC})

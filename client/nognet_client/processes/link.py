@@ -17,6 +17,7 @@ import httpx
 from nognet.pki.clock import clock_ahead_s, clock_words, is_off
 from nognet.supervision.events import EventWriter
 from nognet_client.processes import flower_internals as flower
+from nognet_client.processes.link_causes import cause_of, passes
 
 REASON_HEADER = "x-nognet-reason"
 LEASE_S = 60.0
@@ -84,7 +85,7 @@ class Link:
     def missed(self, error: httpx.HTTPError) -> None:
         """Note that the coordinator did not answer; the cause is told once."""
         if not self.lost:
-            self.events.send("lost", _cause(error))
+            self.events.send("lost", cause_of(error))
         self.lost = True
 
     def refused(self, refusal: Fatal) -> NoReturn:
@@ -123,7 +124,7 @@ class SiteFleetClient(flower.FleetHttpClient):
             raise
         except httpx.TransportError as err:
             self.link.missed(err)
-            if _passes(err):
+            if passes(err):
                 raise httpx.ReadError("the connection was cut") from err
             raise
         if self.link.connected:
@@ -215,39 +216,3 @@ def _raise_if_fatal(response: httpx.Response) -> None:
             "the coordinator doesn't know this site's key; send it the .pub file and have it "
             "registered (nognet provision register)",
         )
-
-
-def _passes(error: httpx.TransportError) -> bool:
-    """Whether an error of TLS is a cut, which passes by itself.
-
-    Flower takes any error with "ssl" in its text for a refused certificate and gives the call up:
-    the reply in hand, or the whole loop (http_retry.py). A server that is killed in the middle of a
-    transfer looks so.
-    """
-    text = str(error).lower()
-    return "certificate" not in text and any(word in text for word in ("eof", "timed out"))
-
-
-def _cause(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.HTTPStatusError):
-        return f"a proxy answers {error.response.status_code}: the server behind it is not up"
-    text = str(error).lower()
-    for kind, word, cause in _CAUSES:
-        if isinstance(error, kind) and word in text:
-            return cause
-    return "the connection was cut: server or proxy restarting"
-
-
-_CAUSES: tuple[tuple[type[httpx.HTTPError], str, str], ...] = (
-    (httpx.ProxyError, "407", "the proxy of HTTPS_PROXY wants a user and a password"),
-    (httpx.ProxyError, "", "the proxy of HTTPS_PROXY refuses the way, or can't reach the server"),
-    (
-        httpx.HTTPError,
-        "certificate",
-        "its certificate is refused (renewed from another CA, expired, or inspected TLS)",
-    ),
-    (httpx.ConnectError, "refused", "connection refused: the server is down or restarting"),
-    (httpx.TimeoutException, "", "no answer in time: network cut, or the server is overloaded"),
-    (httpx.ConnectError, "", "no connection: network or DNS"),
-)
-"""The first line whose kind and word fit tells the likely cause."""

@@ -19,7 +19,7 @@ from nognet_client.app import build_app
 from nognet_client.egress.cohorts import admit_cohort
 from nognet_client.egress.receipt import About, error_receipt
 from nognet_client.egress.record import record
-from nognet_client.processes import worker
+from nognet_client.processes.task_child import reply_of
 from nognet_client.tasks import Work
 
 from nognet.audit.log import AuditLog, egress_folder
@@ -190,7 +190,7 @@ def test_what_the_worker_says_of_a_failed_task_is_recorded(tmp_path: Path) -> No
         raise ValueError(TEXT)
 
     content = train_content(train_task(make_study(tmp_path)))
-    reply, failure = worker._reply_of(app, Message(content, 2, MessageType.TRAIN), context)
+    reply, failure = reply_of(app, Message(content, 2, MessageType.TRAIN), context)
     assert reply.error.reason == failure == "ValueError:unexpected"
     assert [event["code"] for event in events(site)] == ["ValueError:unexpected"]
 

@@ -1,4 +1,4 @@
-"""The connection's causes, fatal refusals and the release of a stale lease."""
+"""The connection's states, fatal refusals and the release of a stale lease."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 import pytest
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from nognet_client.processes import flower_internals as flower
-from nognet_client.processes.link import Fatal, Link, _activate, _cause, site_client
+from nognet_client.processes.link import Fatal, Link, _activate, site_client
 
 from nognet.supervision.events import EventPipe, EventWriter
 
@@ -93,23 +93,6 @@ def test_lost_and_found_are_told_once_each(tmp_path: Path) -> None:
     here.reached()
     assert [event.kind for event in pipe.drain()] == ["connected", "lost", "connected"]
     pipe.close()
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (httpx.ConnectError("[Errno 111] Connection refused"), "connection refused"),
-        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] ..."), "certificate is refused"),
-        (httpx.ReadTimeout("timed out"), "no answer in time"),
-        (httpx.ConnectError("Name or service not known"), "DNS"),
-        (httpx.ReadError("EOF"), "was cut"),
-        (httpx.ProxyError("407 Proxy Authentication Required"), "a user and a password"),
-        (httpx.ProxyError("403 Forbidden"), "the proxy of HTTPS_PROXY refuses"),
-        (refusal(503), "a proxy answers 503"),
-    ],
-)
-def test_the_likely_cause_is_named(error: httpx.HTTPError, words: str) -> None:
-    assert words in _cause(error)
 
 
 @pytest.mark.parametrize(
