@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +11,7 @@ import torch
 
 from nognet.config.learning import Precision
 from nognet.fit.device import resolve_device
+from nognet.memory import largest_resident_bytes
 
 _CONV_SHAPES = ((4, 32, 24), (4, 64, 12), (2, 64, 24), (4, 128, 12))
 """Batch, channels in and out, edge: 3 x 3 x 3 convolutions like those of a wide network."""
@@ -73,8 +72,7 @@ def largest_memory_mib(device: torch.device) -> float:
     """Give the largest memory so far: resident of the process, or of the GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB on Linux
+    return largest_resident_bytes() / 2**20
 
 
 def device_name(device: torch.device) -> str:

@@ -6,8 +6,6 @@ Nothing of it is kept, sent or charged: the state folder is a temporary one, so 
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from nognet.fit.evaluate import evaluate_split
 from nognet.fit.tensors import stack_pairs
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, initial_weights
+from nognet.memory import largest_resident_bytes
 from nognet.metrics.statistics import SiteStatistics
 from nognet.privacy.policy import stricter
 from nognet.types import Split
@@ -85,15 +84,9 @@ def measure(study: StudyConfig, site: SiteConfig, prepared: PreparedSite) -> Mea
         pair_s=pair_s,
         evaluation_extra_s=evaluation_extra_s,
         statistics=statistics,
-        process_bytes=process_peak_bytes(),
+        process_bytes=largest_resident_bytes(),
         gpu_bytes=torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None,
     )
-
-
-def process_peak_bytes() -> int:
-    """Give the largest resident memory that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # KiB on Linux
 
 
 @dataclass(frozen=True)

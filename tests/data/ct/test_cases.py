@@ -335,17 +335,17 @@ def test_too_many_voxels_are_refused_in_every_format(tmp_path: Path) -> None:
 def peak_mib(path: Path) -> tuple[str, float]:
     """Read a path in a process of its own: what came of it, and the growth of its memory."""
     script = (
-        "import sys, resource\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "from nognet.data.ct.image import read_ct\n"
         "from nognet.errors import NognetError\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "from nognet.memory import largest_resident_bytes as peak\n"
         "before = peak()\n"
         "try:\n"
         "    read_ct(Path(sys.argv[1])); code = 'read'\n"
         "except NognetError as err:\n"
         "    code = err.code\n"
-        "print(code, (peak() - before) / 1024)\n"
+        "print(code, (peak() - before) / 2**20)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
