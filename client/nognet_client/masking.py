@@ -151,13 +151,7 @@ def _keys(part: _Part, _: Rows) -> Rows:
         state = site_side.begin(part.session, part.site.name, signing_key(part.site))
         part.kept.begin(state)
     own = state.adverts[part.site.name]
-    row = {
-        "identity": own.identity,
-        "seal": own.seal_key,
-        "mask": own.mask_key,
-        "signature": own.signature,
-    }
-    return {own.site: row}
+    return {own.site: own.row()}
 
 
 def _shares(part: _Part, rows: Rows) -> Rows:

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-import nognet
-from nognet.commands.machine import checkout_commit, processor_name
+from nognet.commands.machine import processor_name, versions
 from nognet.commands.train_record import utc_now
 from nognet.fit.contest.cohort import Cohort
 from nognet.fit.contest.contestants import contestant
@@ -31,17 +30,11 @@ def about(plan: Plan, cohort: Cohort, started: str) -> dict[str, Any]:
         cohort: Its pairs.
         started: By `utc_now`, before the first training.
     """
-    commit = checkout_commit()
     return {
         "command": ["nognet", *sys.argv[1:]],
         "started": started,
         "ended": utc_now(),
-        "versions": {
-            "nognet": nognet.__version__,
-            "commit": None if commit is None else asdict(commit),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "machine": {
             "architecture": platform.machine(),
             "processor": processor_name(),

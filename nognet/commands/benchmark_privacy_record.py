@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
-import nognet
 from nognet.commands.benchmark_privacy_cells import (
     ROI,
     SITES,
@@ -19,22 +15,16 @@ from nognet.commands.benchmark_privacy_cells import (
     VALIDATION_PATIENTS,
     PrivacyPlan,
 )
-from nognet.commands.machine import checkout_commit, processor_name
+from nognet.commands.machine import processor_name, versions
 from nognet.commands.train_record import utc_now
 
 
 def about(plan: PrivacyPlan) -> dict[str, Any]:
     """Record command, date, versions, commit, machine and plan."""
-    commit = checkout_commit()
     return {
         "command": ["nognet", *sys.argv[1:]],
         "ended": utc_now(),
-        "versions": {
-            "nognet": nognet.__version__,
-            "commit": None if commit is None else asdict(commit),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "machine": {"processor": processor_name(), "cores": os.cpu_count()},
         "plan": {
             **asdict(plan),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 import nognet
 
@@ -53,6 +56,17 @@ def checkout_commit(root: Path | None = None) -> Commit | None:
     sha = _git(where, "rev-parse", "--verify", "HEAD")
     changes = _git(where, "status", "--porcelain", "--untracked-files=no")
     return None if not sha or changes is None else Commit(sha, bool(changes))
+
+
+def versions() -> dict[str, Any]:
+    """Record the versions of nognet, torch and Python, and the commit that runs."""
+    commit = checkout_commit()
+    return {
+        "nognet": nognet.__version__,
+        "commit": None if commit is None else asdict(commit),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nognet.commands.noise_options import Noise, TargetEpsilon, check_one
 from nognet.commands.privacy_central import plan_central
 from nognet.commands.privacy_leakage import leakage
 from nognet.console import emit, say
@@ -26,15 +27,12 @@ def plan(  # noqa: PLR0913  options of a command line
     batch: Annotated[int, typer.Option(min=1, help="training.batch_size: patients a step.")],
     steps: Annotated[int, typer.Option(min=1, help="Steps in all: rounds x steps_per_round.")],
     delta: Annotated[float, typer.Option(help="Failure probability, below 1 / (2 patients).")],
-    noise: Annotated[float | None, typer.Option(help="Noise multiplier; gives epsilon.")] = None,
-    target_epsilon: Annotated[
-        float | None, typer.Option(help="Epsilon not to be passed; gives the noise.")
-    ] = None,
+    noise: Noise = None,
+    target_epsilon: TargetEpsilon = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print what epsilon a study would cost this site, before anything is trained."""
-    if (noise is None) == (target_epsilon is None):
-        raise typer.BadParameter("give one of --noise and --target-epsilon")
+    check_one(noise, target_epsilon)
     from nognet.privacy.accounting import NoisedSteps, PrivacyHistory, account
     from nognet.privacy.calibration import noise_for_epsilon
     from nognet.privacy.policy import check_delta

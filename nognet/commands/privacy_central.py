@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nognet.commands.noise_options import Noise, TargetEpsilon, check_one
 from nognet.console import emit, say
 
 
@@ -15,18 +16,15 @@ def plan_central(  # noqa: PLR0913  options of a command line
     sites: Annotated[int, typer.Option(min=1, help="federation.expected_sites.")],
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the study.")],
     delta: Annotated[float, typer.Option(help="Failure probability, below 1 / (2 sites).")],
-    noise: Annotated[float | None, typer.Option(help="Noise multiplier; gives epsilon.")] = None,
-    target_epsilon: Annotated[
-        float | None, typer.Option(help="Epsilon not to be passed; gives the noise.")
-    ] = None,
+    noise: Noise = None,
+    target_epsilon: TargetEpsilon = None,
     numbers: Annotated[
         int | None, typer.Option(min=1, help="Numbers shared; by default the default network's.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print what epsilon central privacy gives each site, and how much of the model it drowns."""
-    if (noise is None) == (target_epsilon is None):
-        raise typer.BadParameter("give one of --noise and --target-epsilon")
+    check_one(noise, target_epsilon)
     if not 0 < delta < 1 / (2 * sites):
         raise typer.BadParameter(f"--delta must be above 0 and below {1 / (2 * sites):.3g}")
     from nognet.config import NetworkConfig

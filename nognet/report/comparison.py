@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nognet.metrics.definitions import DEFINITIONS, METRIC_NAMES
-from nognet.report.metrics_schema import Figure, Figures, RunMetrics
+from nognet.report.metrics_schema import Figure, Figures, RunMetrics, StratumFigure
 from nognet.types import Stratum
 
 MODEL = "federated"
@@ -136,32 +136,24 @@ def is_alone(metrics: RunMetrics) -> bool:
 
 def mean_of(figure: Figure | None, stratum: Stratum | None = None) -> float | None:
     """Take a figure's mean, of all pairs or of one stratum; None where it is missing."""
-    if figure is None:
-        return None
-    if stratum is None:
-        return figure.mean
-    part = figure.strata.get(stratum)
+    part = _part_of(figure, stratum)
     return None if part is None else part.mean
 
 
 def pairs_of(figure: Figure | None, stratum: Stratum | None = None) -> int:
     """Count the pairs behind a figure or one of its strata."""
-    if figure is None:
-        return 0
-    if stratum is None:
-        return figure.n_pairs
-    part = figure.strata.get(stratum)
+    part = _part_of(figure, stratum)
     return 0 if part is None else part.n_pairs
 
 
 def withheld_of(figure: Figure | None, stratum: Stratum | None = None) -> int:
     """Count the sites that withhold their part of a figure or of one of its strata."""
-    if figure is None:
-        return 0
-    if stratum is None:
-        return figure.withheld
-    part = figure.strata.get(stratum)
+    part = _part_of(figure, stratum)
     return 0 if part is None else part.withheld
+
+
+def _part_of(figure: Figure | None, stratum: Stratum | None) -> Figure | StratumFigure | None:
+    return figure if figure is None or stratum is None else figure.strata.get(stratum)
 
 
 def final_figures(metrics: RunMetrics) -> dict[str, Figures]:

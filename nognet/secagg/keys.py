@@ -61,6 +61,15 @@ class Advert:
     mask_key: bytes
     signature: bytes
 
+    def row(self) -> dict[str, bytes]:
+        """Give what is shown beside the name, by the columns that travel."""
+        return {
+            "identity": self.identity,
+            "seal": self.seal_key,
+            "mask": self.mask_key,
+            "signature": self.signature,
+        }
+
 
 def advert(
     session: Session, site: str, seal: KeyPair, mask: KeyPair, signer: ec.EllipticCurvePrivateKey

@@ -51,15 +51,7 @@ def collect_shares(
     attempt: Attempt, adverts: Mapping[str, Advert], tally: Tally
 ) -> tuple[dict[str, Rows], Tally]:
     """Show the keys to all, and collect sealed shares for each other and a commitment."""
-    shown: Rows = {
-        site: {
-            "identity": item.identity,
-            "seal": item.seal_key,
-            "mask": item.mask_key,
-            "signature": item.signature,
-        }
-        for site, item in adverts.items()
-    }
+    shown: Rows = {site: item.row() for site, item in adverts.items()}
     done = ask(attempt, "shares", dict.fromkeys(adverts, shown))
 
     def complete(site: str, rows: Rows) -> Rows:

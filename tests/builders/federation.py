@@ -11,6 +11,7 @@ import yaml
 from nognet_client.app import build_app
 from nognet_client.tasks import Work
 from nognet_server.app import app
+from nognet_server.checkpoints import load_weights
 from nognet_server.run_config import RunSettings
 from nognet_server.run_folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import SimulatedSite, simulate
@@ -18,9 +19,10 @@ from nognet_server.simulation.engine import SimulatedSite, simulate
 from nognet.config import RoiConfig, SiteConfig, StudyConfig, load_site
 from nognet.data.store import PreparedSite, open_store, write_store
 from nognet.fit.outcome import RoundOutcome
-from nognet.fit.weights import Weights
+from nognet.fit.weights import Weights, weight_spec
 from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.types import RoiPair, Split
+from nognet.wire.flat import FlatWeights, flat_length
 
 ROI = RoiConfig(size_vox=32)
 
@@ -128,6 +130,11 @@ def run(
     sites = [SimulatedSite(load_site(path).name, path, threads=1) for path in site_paths]
     simulate(app, build_app(work or Work()), sites, settings, workers=workers)
     return folder
+
+
+def weights_after(folder: RunFolder, number: int, study: StudyConfig) -> FlatWeights:
+    """Read the global weights after a round of a run whose sites share all parameters."""
+    return load_weights(folder, number, length=flat_length(weight_spec(study.network)))
 
 
 def at_site(site: str, usual: Callable[..., Any], *, instead: Callable[..., Any]) -> Any:

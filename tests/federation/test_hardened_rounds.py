@@ -14,7 +14,6 @@ from nognet_client.tasks import Work
 from nognet_server.checkpoints import (
     load_checkpoint,
     load_identity,
-    load_weights,
     save_checkpoint,
 )
 from nognet_server.run_folder import (
@@ -37,14 +36,10 @@ from tests.builders.federation import (
     run,
     stub_evaluate,
     stub_work,
+    weights_after,
 )
 
 NAMES = ("site_a", "site_b", "site_c")
-
-
-def weights_after(folder: RunFolder, round_number: int, study: Any) -> np.ndarray:
-    length = flat_length(weight_spec(study.network))
-    return load_weights(folder, round_number, length=length)
 
 
 def read_token(folder: RunFolder, round_number: int) -> str:

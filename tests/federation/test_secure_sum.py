@@ -11,16 +11,14 @@ import numpy as np
 import pytest
 from nognet_client.masking_state import MaskingState
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_identity, load_weights
+from nognet_server.checkpoints import load_identity
 from nognet_server.run_folder import RunFolder
 from nognet_server.withdrawal import plan_withdrawal
 
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.fit.model_file import load_model
-from nognet.fit.weights import weight_spec
 from nognet.report.metrics_file import read_metrics
-from nognet.wire.flat import flat_length
 from tests.builders.federation import (
     at_site,
     make_site,
@@ -28,6 +26,7 @@ from tests.builders.federation import (
     run,
     stub_evaluate,
     stub_work,
+    weights_after,
 )
 
 NAMES = ("site_a", "site_b", "site_c", "site_d")
@@ -44,10 +43,6 @@ def securely(folder: Path, **changes: Any) -> StudyConfig:
 
 def plainly(folder: Path, **changes: Any) -> StudyConfig:
     return make_study(folder, **{"federation": {"minimum_sites": 3}, **changes})
-
-
-def weights_after(folder: RunFolder, study: StudyConfig, number: int) -> np.ndarray:
-    return load_weights(folder, number, length=flat_length(weight_spec(study.network)))
 
 
 def moves(site_steps: dict[str, float]) -> Work:
@@ -81,7 +76,7 @@ def test_secure_sums_give_the_weights_of_plain_ones_to_the_grid(
     hidden = run(secure, sites, work=moves(STEPS))
     shown = run(plain, sites, work=moves(STEPS))
     for number in (1, 2):
-        difference = weights_after(hidden, secure, number) - weights_after(shown, plain, number)
+        difference = weights_after(hidden, number, secure) - weights_after(shown, number, plain)
         assert np.abs(difference).max() <= 2 * HALF_A_STEP
     entry = read_metrics(hidden.path).rounds[0]
     assert entry.secure_sum is not None
@@ -102,8 +97,8 @@ def test_secure_sums_give_the_weights_of_plain_ones_to_the_grid(
 def test_a_run_that_trains_is_the_plain_one_to_the_grid(tmp_path: Path) -> None:
     sites = [make_site(tmp_path, name) for name in NAMES[:3]]
     secure, plain = securely(tmp_path, rounds=1), plainly(tmp_path, rounds=1)
-    difference = weights_after(run(secure, sites), secure, 1) - weights_after(
-        run(plain, sites), plain, 1
+    difference = weights_after(run(secure, sites), 1, secure) - weights_after(
+        run(plain, sites), 1, plain
     )
     assert 0 < np.abs(difference).max() <= HALF_A_STEP
 
@@ -145,8 +140,8 @@ def test_a_site_that_leaves_at_any_step_is_out_of_the_sum_or_in_it(
     first, second = read_metrics(folder.path).rounds
     counts = step in ("agree", "reveal")  # its masked update was there before it left
     expected = np.mean([STEPS[name] for name in (NAMES if counts else NAMES[:3])])
-    start = weights_after(folder, study, 0)
-    assert np.abs(weights_after(folder, study, 1) - start - expected).max() <= 2 * HALF_A_STEP
+    start = weights_after(folder, 0, study)
+    assert np.abs(weights_after(folder, 1, study) - start - expected).max() <= 2 * HALF_A_STEP
     assert first.sites["site_d"].status == ("ok" if counts else "left-out")
     assert second.sites["site_d"].status == "ok"
     if not counts:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_checkpoint, load_weights
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.checkpoints import load_checkpoint
+from nognet_server.run_folder import new_run_folder, write_study
 from nognet_server.strategies.scaffold import corrections
 
 from nognet.config import STRATEGY_NAMES, StudyConfig
@@ -17,8 +17,15 @@ from nognet.errors import FederationError, TrainingError
 from nognet.fit.train import train_round
 from nognet.fit.weights import weight_spec
 from nognet.report.metrics_file import read_metrics
-from nognet.wire.flat import FlatWeights, flat_length
-from tests.builders.federation import make_site, make_study, run, stub_evaluate, stub_work
+from nognet.wire.flat import flat_length
+from tests.builders.federation import (
+    make_site,
+    make_study,
+    run,
+    stub_evaluate,
+    stub_work,
+    weights_after,
+)
 
 SITES = ("site_a", "site_b")
 PLAIN = sorted(set(STRATEGY_NAMES) - {"scaffold", "qfedavg"})
@@ -26,10 +33,6 @@ PLAIN = sorted(set(STRATEGY_NAMES) - {"scaffold", "qfedavg"})
 
 def length_of(study: StudyConfig) -> int:
     return flat_length(weight_spec(study.network))
-
-
-def weights_after(folder: RunFolder, number: int, study: StudyConfig) -> FlatWeights:
-    return load_weights(folder, number, length=length_of(study))
 
 
 def broken_in_round_two(*arguments: Any, **named: Any) -> Any:
