@@ -164,12 +164,18 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
 def setting(
     plan: StepPlan, device: torch.device, folder: Path
 ) -> tuple[StudyConfig, SiteConfig, PreparedSite]:
-    """Make a study, a site and as many phantom pairs as a batch, a patient each."""
+    """Make a study, a site and as many phantom pairs as a batch, of a patient each.
+
+    Under privacy each patient is then drawn in every step: equal batches.
+    """
     roi = RoiConfig(size_vox=plan.roi_size_vox)
-    pairs: list[RoiPair] = []
-    while len(pairs) < plan.batch_size:
-        pairs += make_roi_pairs(len(pairs) + 1, seed=1, roi=roi, first_patient=len(pairs))
-    pairs = pairs[: plan.batch_size]
+    of_patient: dict[str, RoiPair] = {}
+    number = 0
+    while len(of_patient) < plan.batch_size:
+        for pair in make_roi_pairs(number + 1, seed=1, roi=roi, first_patient=number):
+            of_patient.setdefault(pair.patient_id, pair)
+        number += 1
+    pairs = list(of_patient.values())
     splits: dict[str, Split] = {pair.patient_id: "train" for pair in pairs}
     prepared = write_store(folder, pairs, splits, roi=roi)
     study = StudyConfig(
