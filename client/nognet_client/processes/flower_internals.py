@@ -7,6 +7,7 @@ name and flag still exists and means the same.
 from __future__ import annotations
 
 import sys
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -68,8 +69,12 @@ def guard_pulls(guard: Callable[[Callable[[], int | None]], int | None]) -> None
     start_client_internal._pull_and_store_message = guarded  # type: ignore[assignment]  # noqa: SLF001
 
 
-def watch_pushes(on_failure: Callable[[], object]) -> None:
-    """Call `on_failure` after a reply that could not be handed over; Flower logs it and goes on."""
+def watch_pushes(on_failure: Callable[[], object], part_within_s: float) -> None:
+    """Call `on_failure` after a reply that could not be handed over; Flower logs it and goes on.
+
+    A part that the task's process has not brought within `part_within_s` is such a failure, too:
+    Flower would wait for it for ever, deaf to the coordinator.
+    """
     push = start_client_internal._push_messages  # noqa: SLF001  undocumented, hence here
 
     def watched(**arguments: Any) -> None:  # noqa: ANN401  passed on as they are
@@ -85,12 +90,32 @@ def watch_pushes(on_failure: Callable[[], object]) -> None:
 
             return noted
 
+        store = arguments["object_store"]
+        watched_store = types.SimpleNamespace(
+            get=noting(_within(store.get, part_within_s)),
+            get_object_tree=store.get_object_tree,
+            delete=store.delete,
+        )
         calls = {name: noting(arguments[name]) for name in ("send", "push_object")}
-        push(**{**arguments, **calls})
+        push(**{**arguments, **calls, "object_store": watched_store})
         if failures:
             on_failure()
 
     start_client_internal._push_messages = watched  # type: ignore[assignment]  # noqa: SLF001
+
+
+def _within(get: Callable[[str], bytes | None], seconds: float) -> Callable[[str], bytes | None]:
+    """Give up a part of a reply that is announced and not there after `seconds`."""
+    since: dict[str, float] = {}
+
+    def get_within(object_id: str) -> bytes | None:
+        content = get(object_id)
+        now = time.monotonic()
+        if content == b"" and now - since.setdefault(object_id, now) > seconds:
+            raise TimeoutError(f"the task's process brought no part {object_id} in {seconds:g} s")
+        return content
+
+    return get_within
 
 
 def log_to_stdout() -> None:

@@ -1,9 +1,10 @@
 """Flower's SuperNode with our connection, short waits, and an end that is an end.
 
 Run by the supervisor as ``python -m nognet_client.processes.supernode --parent PID ...``. In Flower
-1.41 the process lives on when the SuperNode's loop has ended, offline for ever; and a reply that
-could not be handed over is dropped without a word to the coordinator, which waits for its rest for
-three minutes. Here the process ends in both cases, and the supervisor starts it again: then the
+1.41 the process lives on when the SuperNode's loop has ended, offline for ever; a reply that could
+not be handed over is dropped without a word to the coordinator, which waits for its rest for three
+minutes; and a reply whose task died before all parts were brought is waited for without end. Here
+the process ends in each case, and the supervisor starts it again: then the
 coordinator asks again at once, and the site answers from its kept reply.
 """
 
@@ -31,6 +32,8 @@ BUSY_POLL_S = 0.1
 IDLE_POLL_S = (0.2, 1.0)
 """Seconds between looks for a task: right after the last one, and after a minute without."""
 FLOWER_IDLE_S = 3.0
+PART_WITHIN_S = 15.0
+"""A part of a reply comes from the task's process over loopback, in moments; or never."""
 
 
 def poll_wait_s(asked_s: float, idle_s: float) -> float:
@@ -68,7 +71,7 @@ def main() -> None:
     flower.use_fleet_client(site_client(link, insecure=options.insecure))
     flower.use_sleep(lambda seconds: _wait(link, seconds))
     flower.guard_pulls(lambda pull: _pull_whole_or_leave(pull, link))
-    flower.watch_pushes(on_failure=lambda: _leave(EXIT_LOOP_ENDED))
+    flower.watch_pushes(lambda: _leave(EXIT_LOOP_ENDED), PART_WITHIN_S)
     flower.shorten_object_waits()
     flower.shorten_retry_waits()
     sys.argv = ["flower-supernode", *arguments[split + 1 :]]

@@ -26,13 +26,25 @@ HEARTBEAT_S = 2.0
 
 
 def fork_and_wait(
-    client: flower.RuntimeHttpClient, app: ClientApp, message: Message, context: Context
+    connect: Callable[[], flower.RuntimeHttpClient],
+    app: ClientApp,
+    message: Message,
+    context: Context,
 ) -> int:
-    """Run the app in a forked child; return its exit code (negative: the signal)."""
+    """Run the app in a forked child; return its exit code (negative: the signal).
+
+    Each side connects for itself, after the fork: over one connection the child could read the
+    answer to a heartbeat as that to its reply, and would hand over none of the reply's parts.
+    """
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_child(client, app, message, context, parent)
+        _be_child(connect, app, message, context, parent)
+    with connect() as client:
+        return _wait(client, pid)
+
+
+def _wait(client: flower.RuntimeHttpClient, pid: int) -> int:
     next_beat = time.monotonic() + HEARTBEAT_S
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -53,7 +65,7 @@ def _is_wanted(client: flower.RuntimeHttpClient) -> bool:
 
 
 def _be_child(
-    client: flower.RuntimeHttpClient,
+    connect: Callable[[], flower.RuntimeHttpClient],
     app: ClientApp,
     message: Message,
     context: Context,
@@ -65,6 +77,7 @@ def _be_child(
         die_with_parent(parent)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         reply, failure = reply_of(app, message, context)
+        client = connect()
         flower.push_message(client, reply, context)
         flower.push_task_output(
             client,

@@ -75,7 +75,11 @@ def serve(address: str, secret: bytes, events: EventWriter, app: ClientApp) -> N
 
 def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> None:
     """Run one task in a forked child and report how it ended."""
-    client = _runtime_client(address, flower.RuntimeTokenHttpInterceptor(token))
+
+    def connect() -> flower.RuntimeHttpClient:
+        return _runtime_client(address, flower.RuntimeTokenHttpInterceptor(token))
+
+    client = connect()
     try:
         read = _read_task(client)
         if read is None:
@@ -90,7 +94,7 @@ def run_task(address: str, token: str, app: ClientApp, events: EventWriter) -> N
             return
         told: dict[str, Any] = {"task": message.metadata.message_type, "round": _round_of(message)}
         events.send("task", **told)
-        code = fork_and_wait(client, app, message, context)
+        code = fork_and_wait(connect, app, message, context)
         if code != 0:
             log.error("the %s task's process ended: %s", told["task"], describe_exit(code))
             how = f"process-killed-{-code}" if code < 0 else f"process-exit-{code}"

@@ -5,14 +5,28 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import re
+import time
+import types
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flwr
 import pytest
+from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.retry import http_retry
 from flwr.supercore.run import RunNotRunningException
 from flwr.supernode import fleet_http_connection, start_client_internal
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 from nognet_client.processes import flower_internals as flower
+
+from tests.builders.task_messages import message
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +79,14 @@ def test_a_reply_that_could_not_be_handed_over_is_told_of(
     loop = inspect.getsource(start_client_internal.start_client_internal)
     assert "send=send,\n                push_object=push_object," in loop
 
-    def push(*, send: Callable[..., None], push_object: Callable[..., None], state: int) -> None:
-        assert state == 5
+    def push(
+        *,
+        send: Callable[..., None],
+        push_object: Callable[..., None],
+        state: int,
+        object_store: types.SimpleNamespace,
+    ) -> None:
+        assert (state, object_store.get("ab")) == (5, None)
         send("message")
         with contextlib.suppress(Exception, RunNotRunningException):  # Flower logs it and goes on
             push_object("part")
@@ -77,9 +97,47 @@ def test_a_reply_that_could_not_be_handed_over_is_told_of(
 
     failures: list[str] = []
     monkeypatch.setattr(start_client_internal, "_push_messages", push)
-    flower.watch_pushes(lambda: failures.append("told"))
-    start_client_internal._push_messages(state=5, send=print, push_object=push_object)  # type: ignore[call-arg, arg-type]  # the stand-in's
+    flower.watch_pushes(lambda: failures.append("told"), 15.0)
+    start_client_internal._push_messages(
+        state=5,  # type: ignore[arg-type]  # the stand-in's
+        object_store=InMemoryObjectStore(),
+        send=print,  # type: ignore[arg-type]  # the stand-in's
+        push_object=push_object,  # type: ignore[arg-type]  # the stand-in's
+    )
     assert len(failures) == told
+
+
+@pytest.mark.usefixtures("flower_task")
+@pytest.mark.parametrize("brings_all", [True, False])
+def test_a_part_that_the_tasks_process_never_brings_is_not_waited_for_without_end(
+    brings_all: bool,
+) -> None:
+    """By Flower's own code: a reply is announced to the SuperNode, and its last part may lack."""
+    source = inspect.getsource(start_client_internal._push_messages)
+    assert set(re.findall(r"object_store\.(\w+)", source)) == {"get", "get_object_tree", "delete"}
+    store, failures, sent = InMemoryObjectStore(), list[str](), list[str]()
+    state, reply = InMemoryNodeState(store), Message(message().content, reply_to=message())
+    with no_object_id_recompute():
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        parts = get_all_nested_objects(reply)
+        store.preregister(1, get_object_tree(reply))
+    for object_id in list(parts)[: None if brings_all else -1]:
+        store.put(object_id, parts[object_id].deflate())
+    state.store_message(reply)
+    flower.use_sleep(lambda _: time.sleep(0.01))
+    flower.watch_pushes(lambda: failures.append("told"), 0.2)
+
+    def push_object(_run: int, _session: str, object_id: str, _content: bytes) -> None:
+        sent.append(object_id)
+
+    def send(*_: Any) -> tuple[set[str], str]:
+        return set(parts), "session"
+
+    start_client_internal._push_messages(
+        state=state, object_store=store, send=send, push_object=push_object
+    )
+    assert len(failures) == int(not brings_all)
+    assert (set(sent) == set(parts)) is brings_all
 
 
 def test_the_supernode_pulls_by_keywords_through_the_name_we_replace() -> None:
