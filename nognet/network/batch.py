@@ -28,6 +28,19 @@ class Prior:
         """Stand in for a missing prior scan: the baseline at 0 days."""
         return cls(image, mask, image.new_zeros(image.shape[0]))
 
+    def or_baseline_again(self, image: Tensor, mask: Tensor) -> Prior:
+        """Put the baseline, as a network reads it, where a sample has no prior scan.
+
+        What was stacked there may be another: the mask before the network found its own. A sample
+        has to give the same beside others with a prior scan as by itself.
+        """
+        absent = (self.days_before == 0)[:, None, None, None, None]
+        return replace(
+            self,
+            image=torch.where(absent, image, self.image),
+            mask=torch.where(absent, mask, self.mask),
+        )
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -99,7 +99,9 @@ class MTNoGNet(nn.Module):
     def _prior(self, image: Tensor, mask: Tensor, prior: Prior | None) -> Prior | None:
         if not self.config.prior_scan:
             return None
-        return prior or Prior.baseline_again(image, mask)
+        if prior is None:
+            return Prior.baseline_again(image, mask)
+        return prior.or_baseline_again(image, mask)
 
     def _embedding(self, interval_days: Tensor, prior: Prior | None) -> Tensor:
         extra = () if prior is None else (prior.days_before / DAYS_PER_YEAR,)

@@ -214,6 +214,21 @@ def test_a_missing_prior_scan_is_the_baseline_at_0_days() -> None:
     assert not torch.equal(other.image[0], absent.image[0])
 
 
+def test_another_samples_prior_scan_changes_nothing_where_there_is_neither_prior_nor_mask() -> None:
+    network = _trained(CONFIGS[-1])
+    assert network.segmentation is not None
+    with torch.no_grad():
+        network.segmentation.outer.bias.fill_(3.0)  # it finds a nodule
+    image, mask = _inputs()
+    mask[0] = 0.0
+    days, stacked = torch.tensor([100.0, 800.0]), torch.tensor([0.0, 300.0])
+    assert network(image, mask, days).baseline_mask[0].max() > 0.5
+    alone = network(image[:1], mask[:1], days[:1])
+    beside = network(image, mask, days, Prior(image, mask, stacked))
+    torch.testing.assert_close(beside.image[:1], alone.image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(beside.log_growth[:1], alone.log_growth, atol=1e-5, rtol=0)
+
+
 def test_past_growth_is_the_rate_between_the_scans() -> None:
     mask = torch.zeros(3, 1, 8, 8, 8)
     mask[:, :, :4, :4, :4] = 1.0
