@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def train_privately(  # noqa: PLR0913  one seam between training and privacy
     patient_ids: Sequence[str],
     trained: tuple[MTNoGNet, Optimizer],
     *,
-    losses_of: Callable[[Sequence[int]], Tensor],
+    losses_of: Callable[[int, Sequence[int]], Tensor],
     update: Callable[[int], None],
     at_once: int = 1,
 ) -> PrivateRound:
@@ -82,7 +83,8 @@ def train_privately(  # noqa: PLR0913  one seam between training and privacy
         purpose: What the round is for.
         patient_ids: Patient of each training pair, in the order of the pairs.
         trained: The network and its plain optimiser.
-        losses_of: Loss of each of the pairs with these indices.
+        losses_of: Loss, at that step, of each of the pairs with these indices; none may depend on
+            another patient, nor on how many are drawn.
         update: Applies the noised gradient of that step.
         at_once: Pairs in one pass (`pairs_at_once`).
 
@@ -105,7 +107,7 @@ def train_privately(  # noqa: PLR0913  one seam between training and privacy
     taken = 0
     for step in range(planned.steps):
         drawn = groups.draw(planned.sample_rate, sampling, pairs=plan.settings.pairs_of_patient)
-        steps.noised_gradient(drawn, losses_of)
+        steps.noised_gradient(drawn, functools.partial(losses_of, step))
         update(step)
         taken += 1
     ledger.confirm(charge, steps=taken)

@@ -21,7 +21,7 @@ from nognet.fit.pull import Pull
 from nognet.fit.schedule import learning_rate
 from nognet.fit.start_loss import mean_start_loss
 from nognet.fit.steps import TrainingSteps
-from nognet.fit.tensors import augment, stack_pairs
+from nognet.fit.tensors import augmented, draw_apart, stack_pairs
 from nognet.fit.weights import Weights, weights_of
 from nognet.network import Batch, MTNoGNet
 from nognet.privacy.ledger_entries import Purpose
@@ -59,9 +59,9 @@ class RoundSteps:
             pull=pull,
             control=self._control_variate(correction) if study.strategy.sends_control else None,
         )
-        names = ("train", study.seed, site.name, round_number)
-        self.order_generator = torch_generator(site.seed, *names, "order")
-        self.augment_generator = torch_generator(site.seed, *names, "augment")
+        self.names = ("train", study.seed, site.name, round_number)
+        self.order_generator = torch_generator(site.seed, *self.names, "order")
+        self.augment_generator = torch_generator(site.seed, *self.names, "augment")
 
     def train(self, pairs: Sequence[RoiPair]) -> float:
         """Take the round's steps; give the mean loss."""
@@ -95,8 +95,9 @@ class RoundSteps:
         check_pairs(pairs, self.study.roi, mask_required=_mask_required(self.study))
         everything = stack_pairs(pairs)
 
-        def losses_of(indices: Sequence[int]) -> Tensor:
-            return self.steps.losses(self._prepared(everything.select(indices)))
+        def losses_of(step: int, indices: Sequence[int]) -> Tensor:
+            ids = [pairs[index].pair_id for index in indices]
+            return self.steps.losses(self._apart(everything.select(indices), ids, step))
 
         def plain_losses_of(indices: Sequence[int]) -> Tensor:
             return self.steps.losses(everything.select(indices).to(self.device))
@@ -145,9 +146,17 @@ class RoundSteps:
         with self.steps.averaged():
             return weights_of(self.network)
 
-    def _prepared(self, batch: Batch) -> Batch:
-        augmented = augment(batch, self.augment_generator) if self.study.training.augment else batch
-        return augmented.to(self.device)
+    def _apart(self, batch: Batch, pair_ids: Sequence[str], step: int) -> Batch:
+        """Augment each pair by its name and step alone, for a step under privacy.
+
+        From one generator in turn, as without privacy, a patient more would turn all others another
+        way: the seed is no secret, so that their gradients' change would be the patient's as well.
+        """
+        if not self.study.training.augment:
+            return batch.to(self.device)
+        seed, names = self.site.seed, (*self.names, "augment", step)
+        generators = [torch_generator(seed, *names, pair_id) for pair_id in pair_ids]
+        return augmented(batch, draw_apart(generators)).to(self.device)
 
     def _rate(self, step: int) -> float:
         return learning_rate(

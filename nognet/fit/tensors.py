@@ -116,6 +116,16 @@ def draw_augmentation(count: int, generator: torch.Generator) -> Augmentation:
     return Augmentation(flips, orders, shifts)
 
 
+def draw_apart(generators: Sequence[torch.Generator]) -> Augmentation:
+    """Draw the augmentation of each sample from a generator of its own."""
+    drawn = [draw_augmentation(1, generator) for generator in generators]
+    return Augmentation(
+        flips=torch.cat([one.flips for one in drawn]),
+        orders=tuple(one.orders[0] for one in drawn),
+        shifts=torch.cat([one.shifts for one in drawn]),
+    )
+
+
 def augmented(batch: Batch, drawn: Augmentation) -> Batch:
     """Apply what was drawn; no randomness, the input is left as it is."""
     shifts = drawn.shifts
