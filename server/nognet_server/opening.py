@@ -18,8 +18,7 @@ from nognet.wire.contract import Contract, contract, contract_hash
 from nognet.wire.flat import flat_length, pack
 from nognet.wire.records import JoinTask
 from nognet_server.beginning import read_beginning
-from nognet_server.central_dp.charges import write_charges
-from nognet_server.central_dp.rounds import begun, gone_on_with, plan_for
+from nognet_server.central_dp.rounds import begun, gone_on_with, plan_for, recorded_in
 from nognet_server.checkpoints import (
     RunIdentity,
     check_same_study,
@@ -118,8 +117,7 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
             central=begun(central, flat_length(spec)),
             lineage=dict.fromkeys(first_weights.sites, 0),
         )
-        if state.central is not None:
-            write_charges(folder, state.central.history)
+        state = recorded_in(folder, state)
         save_checkpoint(folder, identity, state)
     else:
         identity = load_identity(folder, last)

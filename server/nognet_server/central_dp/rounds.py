@@ -80,6 +80,22 @@ def gone_on_with(state: ServerState, folder: RunFolder) -> ServerState:
     return replace(state, central=replace(state.central, history=history))
 
 
+def recorded_in(folder: RunFolder, state: ServerState) -> ServerState:
+    """Begin the record of a run that has no checkpoint yet.
+
+    A folder whose checkpoints were lost has a record already: what it says was released is spent.
+
+    Raises:
+        PrivacyError: there is a record, and it is damaged.
+        FederationError: it can't be written.
+    """
+    if folder.charges.exists():
+        return gone_on_with(state, folder)
+    if state.central is not None:
+        write_charges(folder, state.central.history)
+    return state
+
+
 def may_go_on(plan: CentralPlan | None, state: ServerState) -> bool:
     """Whether the next round stays within the limit; says so when it doesn't."""
     if plan is None or state.central is None or plan.has_room(state.central.history):

@@ -20,6 +20,8 @@ from nognet_server.central_dp.rounds import (
     spent_text,
 )
 from nognet_server.checkpoints import RunIdentity, load_checkpoint, save_checkpoint
+from nognet_server.opening import open_run
+from nognet_server.run_config import RunSettings
 from nognet_server.run_folder import RunFolder
 from nognet_server.state import ServerState
 from nognet_server.strategies import shares_of
@@ -27,6 +29,7 @@ from nognet_server.strategies import shares_of
 from nognet.errors import PrivacyBudgetError
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from tests.builders.central import begun_state, central_study, replies_of
+from tests.builders.fake_grid import FakeGrid
 from tests.builders.federation import make_study
 from tests.builders.strategy_rounds import LENGTH
 
@@ -91,6 +94,21 @@ def test_a_release_that_the_checkpoint_missed_stays_charged(
     assert state.central is not None
     assert state.central.history.steps == 3
     assert "1 rounds were released and not finished" in caplog.text
+
+
+def test_a_folder_that_lost_its_checkpoints_has_lost_none_of_its_releases(tmp_path: Path) -> None:
+    study = central_study(tmp_path)
+    settings = RunSettings(study, tmp_path / "run", resume=True)
+    folder = RunFolder(settings.run_folder)
+    folder.checkpoints.mkdir(parents=True)
+    _, state = open_run(FakeGrid({}), settings)
+    assert state.central == CentralState(0.5)
+    write_charges(folder, PrivacyHistory((NoisedSteps(1.0, 1.0, 2),)))
+    folder.checkpoint(0).unlink()
+    _, again = open_run(FakeGrid({}), settings)
+    assert again.central is not None
+    assert again.central.history.steps == 2
+    assert read_charges(folder, at_least=NOTHING).steps == 2
 
 
 def test_a_limit_refuses_the_study_and_then_the_round(tmp_path: Path) -> None:
