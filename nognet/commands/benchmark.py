@@ -160,10 +160,9 @@ def _lines(cost: StepCost) -> Iterator[str]:
     yield f"ratio                {cost.ratio:.3f} (from {low:.3f} to {high:.3f})"
     yield f"prediction           {1e3 * cost.predict_pair_s:.1f} ms a pair"
     yield f"evaluation           {1e3 * cost.evaluate_pair_s:.1f} ms a pair (3 predictors, metrics)"
-    yield f"peak memory          {cost.peak_mib:.0f} MiB ({cost.before_mib:.0f} before the step)"
-    if cost.bare_peak_mib is not None:
-        memory = cost.peak_mib / cost.bare_peak_mib
-        yield f"bare loop's peak     {cost.bare_peak_mib:.0f} MiB (ratio {memory:.3f})"
+    yield f"peak memory          {cost.peak_mib:.0f} MiB"
+    memory = cost.peak_mib / cost.bare_peak_mib
+    yield f"bare loop's peak     {cost.bare_peak_mib:.0f} MiB (ratio {memory:.3f})"
     yield f"work of a step       {cost.step_gflop:.2f} GFLOP"
     yield f"conv3d peak          {cost.conv_peak_gflops:.1f} GFLOP/s"
     yield f"share of the peak    {100 * cost.share_of_peak:.0f} %"

@@ -31,7 +31,7 @@ class AdaptiveClipping(ConfigModel):
     target_quantile: float = Field(default=0.5, gt=0, lt=1)
     """Share of the updates that should be left as they are."""
     learning_rate: float = Field(default=0.2, gt=0, le=1)
-    """How fast the clip norm moves, by a factor of at most ``e^rate`` a round but for noise."""
+    """How fast the clip norm moves: by a factor of at most ``e^rate`` a round."""
     count_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the budget (of 1 / noise_multiplier^2) that the count of such updates is given; the
     updates themselves get the rest."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 
 from nognet.config.learning import Precision
+from nognet.errors import TrainingError
 from nognet.fit.device import resolve_device
 from nognet.memory import largest_resident_bytes
 
@@ -73,6 +76,23 @@ def largest_memory_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return largest_resident_bytes() / 2**20
+
+
+def own_peak_mib(module: str, *arguments: str) -> float:
+    """Run a module that prints the largest memory it needed, in MiB, and give that.
+
+    Raises:
+        TrainingError: the process failed.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise TrainingError(
+            f"the process that measures memory ({module} {arguments[0]}) ended with "
+            f"{done.returncode}: {done.stderr.strip().splitlines()[-1:]}",
+            code="benchmark",
+        )
+    return float(done.stdout)
 
 
 def device_name(device: torch.device) -> str:

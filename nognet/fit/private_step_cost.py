@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +22,8 @@ import torch
 
 from nognet.config import PrivacyConfig, StudyConfig
 from nognet.data.store import PreparedSite
-from nognet.errors import TrainingError
 from nognet.fit.device import autocast, cpu_threads
-from nognet.fit.measuring import differences, largest_memory_mib
+from nognet.fit.measuring import differences, largest_memory_mib, own_peak_mib
 from nognet.fit.step_cost import STEPS, OurSteps, StepPlan, setting
 from nognet.fit.tensors import stack_pairs
 from nognet.fit.weights import Weights, initial_weights, network_with
@@ -132,23 +130,7 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
 
 
 def _peak_of(way: Way, plan: StepPlan) -> float:
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "nognet.fit.private_step_cost",
-        way,
-        json.dumps(asdict(plan)),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise TrainingError(
-            f"the process that measures the memory of '{way}' ended with {done.returncode}: "
-            f"{done.stderr.strip().splitlines()[-1:]}",
-            code="benchmark",
-        )
-    return float(done.stdout)
+    return own_peak_mib("nognet.fit.private_step_cost", way, json.dumps(asdict(plan)))
 
 
 def _measure_own_peak(way: Way, plan: StepPlan) -> None:

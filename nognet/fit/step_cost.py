@@ -6,12 +6,15 @@ both: trust the ratio before the seconds.
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,6 +32,7 @@ from nognet.fit.measuring import (
     forget_peak,
     largest_memory_mib,
     median_seconds,
+    own_peak_mib,
 )
 from nognet.fit.predictors import (
     copy_baseline,
@@ -44,6 +48,7 @@ from nognet.phantom.roi import make_roi_pairs
 from nognet.types import RoiPair, Split
 
 STEPS = 5
+Way = Literal["ours", "bare"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,12 @@ class StepCost:
         ratio_range: Smallest and largest of these.
         predict_pair_s: The network's prediction, a pair.
         evaluate_pair_s: Network and both baselines with all metrics, a pair.
-        peak_mib: Largest resident memory of the process in our round; of the GPU on CUDA.
-        before_mib: The same before the first step.
+        peak_mib: Largest resident memory of a process that takes our steps alone; of the GPU on
+            CUDA.
         step_gflop: Convolutions and matrix products of a step, forward and backward.
         conv_peak_gflops: GFLOP/s of the fastest of a few plain convolutions here.
         share_of_peak: What our step reaches of it.
-        bare_peak_mib: As `peak_mib` for the bare loop; None where only the process as a whole can
-            be measured.
+        bare_peak_mib: As `peak_mib` for the bare loop.
         compiled_sample_s: The bare loop with `torch.compile`, a sample; None if not measured.
     """
 
@@ -103,11 +107,10 @@ class StepCost:
     predict_pair_s: float
     evaluate_pair_s: float
     peak_mib: float
-    before_mib: float
     step_gflop: float
     conv_peak_gflops: float
     share_of_peak: float
-    bare_peak_mib: float | None = None
+    bare_peak_mib: float
     compiled_sample_s: float | None = None
 
 
@@ -122,14 +125,16 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
     pairs = prepared.pairs("train")
     weights = initial_weights(study.network, study.seed)
     ours = OurSteps(study, site, prepared, weights)
-    before_mib = largest_memory_mib(device)
     forget_peak(device)
     ours.block()  # warms up; the bare loop isn't in memory yet
     peak_mib = largest_memory_mib(device)
     bare = _BareSteps(study, pairs, weights, device)
     forget_peak(device)
     bare.block()
-    bare_peak_mib = largest_memory_mib(device) if device.type == "cuda" else None
+    if device.type == "cuda":
+        bare_peak_mib = largest_memory_mib(device)
+    else:  # a process's peak can't be forgotten: each loop has one of its own
+        peak_mib, bare_peak_mib = _peak_of("ours", plan, device), _peak_of("bare", plan, device)
     compiled_s = None
     if plan.compiled:
         compiled = _BareSteps(study, pairs, weights, device, compiled=True)
@@ -152,13 +157,27 @@ def _measure(plan: StepPlan, device: torch.device, folder: Path) -> StepCost:
         predict_pair_s=predict_s,
         evaluate_pair_s=evaluate_s,
         peak_mib=peak_mib,
-        before_mib=before_mib,
         step_gflop=step_gflop,
         conv_peak_gflops=conv_peak,
         share_of_peak=step_gflop / step_s / conv_peak,
         bare_peak_mib=bare_peak_mib,
         compiled_sample_s=None if compiled_s is None else compiled_s / plan.batch_size,
     )
+
+
+def _peak_of(way: Way, plan: StepPlan, device: torch.device) -> float:
+    return own_peak_mib("nognet.fit.step_cost", way, device.type, json.dumps(asdict(plan)))
+
+
+def _print_own_peak(way: str, device: torch.device, plan: StepPlan) -> None:
+    with cpu_threads(plan.threads), tempfile.TemporaryDirectory() as folder:
+        study, site, prepared = setting(plan, device, Path(folder))
+        weights = initial_weights(study.network, study.seed)
+        if way == "ours":
+            OurSteps(study, site, prepared, weights).block()
+        else:
+            _BareSteps(study, prepared.pairs("train"), weights, device).block()
+        sys.stdout.write(f"{largest_memory_mib(device)}\n")
 
 
 def setting(
@@ -271,3 +290,7 @@ def _evaluation(
     predict_s = median_seconds(lambda: predict(batch))
     evaluate_s = median_seconds(lambda: evaluate_pairs(predictors, pairs))
     return predict_s / len(pairs), evaluate_s / len(pairs)
+
+
+if __name__ == "__main__":
+    _print_own_peak(sys.argv[1], torch.device(sys.argv[2]), StepPlan(**json.loads(sys.argv[3])))

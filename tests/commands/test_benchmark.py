@@ -40,7 +40,8 @@ def test_it_measures_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     reached = cost["step_gflop"] / cost["sample_s"] / cost["conv_peak_gflops"]
     assert cost["share_of_peak"] == pytest.approx(reached)
     assert 0 < cost["share_of_peak"] < 1.5
-    assert 0 < cost["before_mib"] <= cost["peak_mib"]
+    # both are mostly torch itself here; a process's own peak, not that of this one
+    assert 0.5 < cost["peak_mib"] / cost["bare_peak_mib"] < 2
 
 
 def test_a_step_under_privacy_is_measured_against_one_without() -> None:

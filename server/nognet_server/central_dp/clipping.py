@@ -34,8 +34,9 @@ def moved_norm(
 ) -> float:
     """Move the clip norm to the target quantile (Andrew et al. 2021, algorithm 1).
 
-    ``C exp(-rate (b - quantile))`` with b the noised share of updates within C. A site that is
-    absent adds nothing to the centred count, as if half of it were within.
+    ``C exp(-rate (b - quantile))`` with b the noised share of updates within C, brought back to
+    [0, 1] first (which costs no privacy): with much noise the norm would leap by any factor. A site
+    that is absent adds nothing to the centred count, as if half of it were within.
 
     Args:
         clip_norm: C of this round.
@@ -43,6 +44,6 @@ def moved_norm(
         centred_count: Sum of ``b_k - 1/2`` over sites, noised.
         sites: N, fixed.
     """
-    share = 0.5 + centred_count / sites
+    share = min(1.0, max(0.0, 0.5 + centred_count / sites))
     step = -adaptive.learning_rate * (share - adaptive.target_quantile)
     return clip_norm * math.exp(step)

@@ -51,7 +51,7 @@ class _Stopped(Exception):  # noqa: N818  not an error: the supervisor asked us 
 
 def execute_tasks(address: Address, events: EventWriter) -> None:
     """Take ServerApp tasks one after the other, until SIGTERM."""
-    importlib.import_module(SERVER_APP.partition(":")[0])  # torch once, before the fork
+    _import_once()
     flower.shorten_object_waits()
     client = flower.RuntimeHttpClient.from_server_address(
         server_address=address.host_port,
@@ -73,6 +73,15 @@ def execute_tasks(address: Address, events: EventWriter) -> None:
         if response.HasField("task") and response.token:
             _run_task(address, response.token, events)
         time.sleep(POLL_S)
+
+
+def _import_once() -> None:
+    """Import the app and torch before the fork, also what torch imports when it is first used."""
+    importlib.import_module(SERVER_APP.partition(":")[0])
+    import torch
+
+    with torch.device("meta"):
+        pass
 
 
 def _run_task(address: Address, token: str, events: EventWriter) -> None:

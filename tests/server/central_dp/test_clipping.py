@@ -52,6 +52,13 @@ def test_the_norm_finds_the_quantile_of_the_lengths_from_either_side() -> None:
         assert abs(math.log(np.median(found) / expected)) < 0.1
 
 
+@given(count=st.floats(-1e12, 1e12), norm=st.floats(1e-3, 1e3))
+def test_noise_moves_the_norm_by_no_more_than_the_rate(count: float, norm: float) -> None:
+    adaptive = AdaptiveClipping(name="adaptive", target_quantile=0.5, learning_rate=1.0)
+    moved = moved_norm(norm, adaptive, centred_count=count, sites=3)
+    assert math.exp(-0.5) * 0.999 < moved / norm < math.exp(0.5) * 1.001
+
+
 def test_a_site_that_is_absent_counts_as_half_within() -> None:
     adaptive = AdaptiveClipping(name="adaptive", target_quantile=0.5, learning_rate=1.0)
     assert moved_norm(2.0, adaptive, centred_count=0.0, sites=5) == 2.0
