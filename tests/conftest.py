@@ -34,17 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests, and all that start processes, on one worker of `make test`.
-
-    What a file builds once is built once, and federations don't run beside each other.
-    """
-    for item in items:
-        alone = item.get_closest_marker("federation") is not None
-        item.add_marker(pytest.mark.xdist_group("federation" if alone else str(item.path)))
-
-
 def pytest_configure() -> None:
     # a suite that a shell runs in the background ignores Ctrl-C, and so would all that it starts
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -23,6 +23,8 @@ log = logging.getLogger("nognet.worker")
 ClientApp = Callable[[Message, Context], Message]
 HEARTBEAT_S = 2.0
 """So often the SuperNode is asked whether it still wants the task: it ends with a stopped run."""
+ENDING_S = 1.0
+"""A child that has handed its reply over, so that the task is wanted no more, ends within this."""
 
 
 def fork_and_wait(
@@ -45,16 +47,25 @@ def fork_and_wait(
 
 
 def _wait(client: flower.RuntimeHttpClient, pid: int) -> int:
-    next_beat = time.monotonic() + HEARTBEAT_S
     while True:
+        code = _code_within(pid, HEARTBEAT_S)
+        if code is None and not _is_wanted(client):
+            code = _code_within(pid, ENDING_S)
+            if code is None:
+                os.kill(pid, signal.SIGTERM)
+        if code is not None:
+            return code
+
+
+def _code_within(pid: int, seconds: float) -> int | None:
+    """Wait for a child's exit code (negative: the signal); None where it goes on for longer."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
-        if time.monotonic() > next_beat:
-            next_beat = time.monotonic() + HEARTBEAT_S
-            if not _is_wanted(client):
-                os.kill(pid, signal.SIGTERM)
+    return None
 
 
 def _is_wanted(client: flower.RuntimeHttpClient) -> bool:

@@ -33,7 +33,8 @@ KNOWN = {
     "prior.py: finding.code",
     "train.py: err.code",
     "central.py: err.code",
-    "gate.py: err.code",
+    "updates.py: err.code",
+    "round_steps.py: err.code",
     "consent.py: found[0].code",
     # a constant
     "prepare.py: CACHE_WRITE",
