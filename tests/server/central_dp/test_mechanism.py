@@ -89,7 +89,7 @@ def test_the_noise_of_the_mean_has_the_deviation_that_is_charged() -> None:
 
 def test_adaptive_rounds_equal_a_naive_loop_and_the_share_of_noise_is_the_counts() -> None:
     adaptive = AdaptiveClipping(name="adaptive", target_quantile=0.6, count_share=0.25)
-    plan = CentralPlan(2.0, 1.0, 3, 1, 10, 1e-3, adaptive=adaptive)
+    plan = CentralPlan(0.2, 1.0, 3, 1, 10, 1e-3, adaptive=adaptive)  # no share leaves [0, 1]
     replies = replies_of([np.full(LENGTH, s) for s in (0.01, 0.05, 0.5)])
     given_sum = bounded_sum(START, [(r, 1) for r in replies], clip_norm=1.0, max_weight=1)
     assert given_sum.centred_count == 2 - 1.5  # 0.17 and 0.87 long are within, 8.7 is not
@@ -100,10 +100,10 @@ def test_adaptive_rounds_equal_a_naive_loop_and_the_share_of_noise_is_the_counts
         ]
     )
     counts = 3 * (0.6 - np.log(norms) / 0.2)  # by the paper's update, the noised count
-    count_std = 2.0 / (2 * math.sqrt(0.25))
+    count_std = 0.2 / (2 * math.sqrt(0.25))
     assert counts.mean() == pytest.approx(2.0, abs=5 * count_std / math.sqrt(4_000))
     assert counts.std() == pytest.approx(count_std, rel=5 / math.sqrt(2 * 4_000))
-    assert plan.sum_multiplier == pytest.approx(2.0 / math.sqrt(0.75))
+    assert plan.sum_multiplier == pytest.approx(0.2 / math.sqrt(0.75))
 
 
 @pytest.mark.parametrize(
