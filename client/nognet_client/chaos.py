@@ -23,10 +23,10 @@ from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
 from nognet.wire.records import ROUND_KEY, TrainReply, TrainTask
 from nognet_client.app import build_app, site_name_of
-from nognet_client.egress.release import released_code
 from nognet_client.egress.replies import UpdateCheck, checked_update
 from nognet_client.egress.updates import UpdateFacts
 from nognet_client.flower_adapter import error_reply
+from nognet_client.guard import told
 from nognet_client.tasks import TrainFunction, Work
 
 _log = logging.getLogger("nognet.chaos")
@@ -55,12 +55,12 @@ class ChaoticApp(ClientApp):
                 "does not say `rehearsal: true`. Start nognet-client without --chaos",
                 site,
             )
-            return error_reply(message, released_code(message, context, NO_REHEARSAL))
+            return error_reply(message, told(message, context, NO_REHEARSAL))
         striking = [f for f in self.faults if number is not None and f.strikes(site, number)]
         for fault in striking:
             if fault.kind == "drop":
                 _log.warning("chaos: %s is gone in round %d", site, number)
-                return error_reply(message, released_code(message, context, DROPPED))
+                return error_reply(message, told(message, context, DROPPED))
         reply = self.inner(message, context)
         for fault in striking:
             if fault.kind == "skew":  # as a reply made by such a clock: it ends when the task does

@@ -1,7 +1,8 @@
 """The guard at the site's edge: what goes wrong inside leaves as class and code, never as text.
 
 Flower sends ``str(exception)`` to the coordinator, and that text may hold paths and names of
-patients. Here is the one broad ``except`` of the project. What goes well passes the gate.
+patients. Here, and where a task's process hands over what came of it (`processes.task_child`), are
+the broad ``except`` clauses of the project. What goes well passes the gate.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from nognet_client.egress.release import Outgoing, release, released_code, site_
 from nognet_client.flower_adapter import error_reply
 
 _log = logging.getLogger("nognet.client")
+_NOT_RECORDED = "EgressError:not-recorded"
 Handler = Callable[[RecordDict, SiteConfig], Outgoing]
 
 
@@ -34,12 +36,24 @@ def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
             return Message(release(site, handler(message.content, site)), reply_to=message)
         except NognetError as err:
             _log.error("%s (the coordinator is told only '%s')", err, public_code(err))
-            return error_reply(message, released_code(message, context, public_code(err)))
+            return error_reply(message, told(message, context, public_code(err)))
         except Exception as err:  # noqa: BLE001  the guard: no text may leave
             _log.exception("unexpected; the coordinator is told only '%s'", public_code(err))
-            return error_reply(message, released_code(message, context, public_code(err)))
+            return error_reply(message, told(message, context, public_code(err)))
 
     return answer
+
+
+def told(message: Message, context: Context, code: str) -> str:
+    """Record that a task ends with an error; give the class and code that may leave.
+
+    Whatever fails in that: what this raised would leave as Flower's ``str(err)``.
+    """
+    try:
+        return released_code(message, context, code)
+    except Exception:  # noqa: BLE001  the guard: no text may leave
+        _log.exception("unexpected; the coordinator is told only '%s'", _NOT_RECORDED)
+        return _NOT_RECORDED
 
 
 def public_code(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -166,13 +167,11 @@ def run_cells(
         told(cell, result.seconds, was_done=was_done)
         return result
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as ended:
+        # after a failure, or Ctrl-C, no further one begins
+        ended.callback(pool.shutdown, wait=False, cancel_futures=True)
         futures = [pool.submit(run, cell) for cell in cells]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        return [future.result() for future in futures]
 
 
 def _run(plan: PrivacyPlan, cell: Cell, out: Path) -> CellResult:

@@ -140,4 +140,4 @@ def _measure_own_peak(way: Way, plan: StepPlan) -> None:
 
 
 if __name__ == "__main__":
-    _measure_own_peak(sys.argv[1], StepPlan(**json.loads(sys.argv[2])))  # type: ignore[arg-type]
+    _measure_own_peak(sys.argv[1], StepPlan(**json.loads(sys.argv[2])))  # type: ignore[arg-type]  # one of Way

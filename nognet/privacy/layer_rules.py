@@ -29,7 +29,7 @@ _NOT_BF16_BELOW = 3
 """oneDNN's bf16 weight gradient over a depth of 2 is garbage (nognet/fit/device.py)."""
 
 
-def conv3d(keep: KeepGradient, image: Tensor, *rest: Any, **named: Any) -> Tensor | None:  # noqa: ANN401
+def conv3d(keep: KeepGradient, image: Tensor, *rest: Any, **named: Any) -> Tensor | None:  # noqa: ANN401  as torch's
     """Convolve as `torch.conv3d`; None where its arguments are none that the rule knows."""
     return _conv3d(keep, image, *rest, **named)
 
@@ -41,7 +41,7 @@ def linear(
     if inputs.dim() < 2:
         return None
     cast = _as_autocast_does(inputs)
-    output: Tensor = _Linear.apply(cast, weight, bias, keep)  # type: ignore[no-untyped-call]
+    output: Tensor = _Linear.apply(cast, weight, bias, keep)  # type: ignore[no-untyped-call]  # torch's
     return output
 
 
@@ -59,7 +59,7 @@ def group_norm(  # noqa: PLR0913, PLR0917  torch's own arguments
         return None
     if image.is_cuda and torch.is_autocast_enabled(image.device.type):
         image = image.float()  # as autocast does there
-    output: Tensor = _GroupNorm.apply(image, weight, bias, num_groups, eps, keep)  # type: ignore[no-untyped-call]
+    output: Tensor = _GroupNorm.apply(image, weight, bias, num_groups, eps, keep)  # type: ignore[no-untyped-call]  # torch's
     return output
 
 
@@ -77,7 +77,7 @@ def _conv3d(  # noqa: PLR0913, PLR0917  torch's own arguments
         return None
     shape = (_three(stride), _three(padding), _three(dilation), groups)
     cast = _as_autocast_does(image)
-    output: Tensor = _Conv3d.apply(cast, weight, bias, shape, keep)  # type: ignore[no-untyped-call]
+    output: Tensor = _Conv3d.apply(cast, weight, bias, shape, keep)  # type: ignore[no-untyped-call]  # torch's
     return output
 
 
@@ -110,7 +110,7 @@ class _Conv3d(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  as torch's
         image, weight, bias = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.shape
         if bias is not None:
@@ -150,7 +150,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,  # noqa: ANN401  as torch's
         inputs: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -162,7 +162,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  as torch's
         inputs, weight, bias = ctx.saved_tensors
         count = inputs.shape[0]
         of_sample = slope.reshape(count, -1, slope.shape[-1])  # (B, N, O)
@@ -177,8 +177,8 @@ class _GroupNorm(torch.autograd.Function):
     """GroupNorm with scale and shift of ``(B, C, ...)``."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913, PLR0917
-        ctx: Any,  # noqa: ANN401
+    def forward(  # noqa: PLR0913, PLR0917  torch's arguments
+        ctx: Any,  # noqa: ANN401  as torch's
         image: Tensor,
         weight: Tensor,
         bias: Tensor,
@@ -196,7 +196,7 @@ class _GroupNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  as torch's
         image, weight, bias, mean, scale = ctx.saved_tensors
         _, channels, _, groups = ctx.size
         slope = slope.contiguous()

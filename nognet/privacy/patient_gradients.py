@@ -167,7 +167,7 @@ class _Rules(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  as torch's
         named = kwargs or {}
         rule = RULES.get(func)
         if rule is not None and self._is_trained_alone((*args[1:], *named.values())):

@@ -103,14 +103,14 @@ def _timed(work: Callable[[], Given]) -> tuple[float, Given]:
 
 def main() -> None:
     """Print the table."""
-    print(  # noqa: T201
+    print(  # noqa: T201  a command
         "| sites | numbers | plain mean, s | keys and shares, s a site | quantise and mask, s a "
         "site | sum and unmask, s | over plain | update's bytes over plain | short steps up |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")  # noqa: T201
+    print("|---|---|---|---|---|---|---|---|---|")  # noqa: T201  a command
     for length in SIZES:
         for count, leave in ((3, 0), (10, 0), (10, 3)):
-            print(measured(count, leave, length).line, flush=True)  # noqa: T201
+            print(measured(count, leave, length).line, flush=True)  # noqa: T201  a command
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ RUNS = [(1.0, 1, 1e-3), (1.0, 10, 1e-5), (4.0, 10, 1e-3), (2.0, 30, 1e-5), (10.0
 
 def plan(noise: float = 1.0, rounds: int = 10, delta: float = 1e-3, **more: object) -> CentralPlan:
     values = {"clip_norm": 1.0, "sites": 3, "max_weight": 1, **more}
-    return CentralPlan(noise_multiplier=noise, rounds=rounds, delta=delta, **values)  # type: ignore[arg-type]
+    return CentralPlan(noise_multiplier=noise, rounds=rounds, delta=delta, **values)  # type: ignore[arg-type]  # any
 
 
 def exact_epsilon(noise: float, delta: float) -> float:

@@ -30,7 +30,7 @@ Layer = tuple[Callable[[], nn.Module], tuple[int, ...]]
 
 
 def conv(*args: int, **named: object) -> Layer:
-    return lambda: nn.Conv3d(*args, **named), VOLUME  # type: ignore[arg-type]
+    return lambda: nn.Conv3d(*args, **named), VOLUME  # type: ignore[arg-type]  # any of them
 
 
 COVERED: dict[str, Layer] = {

@@ -95,7 +95,7 @@ def test_a_key_that_the_coordinator_put_in_anothers_place_is_refused() -> None:
 )
 def test_keys_of_another_session_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(PrivacyError, match="not signed with its key"):
-        check_adverts(replace(SESSION, **changes), adverts(), peers(SITES))  # type: ignore[arg-type]
+        check_adverts(replace(SESSION, **changes), adverts(), peers(SITES))  # type: ignore[arg-type]  # any field
 
 
 def test_one_key_at_two_sites_is_refused_even_where_the_relay_is_trusted() -> None:

@@ -5,6 +5,7 @@ Both are on disk before the message leaves; where they can't be, it doesn't.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,13 +42,12 @@ def record(state: Path, about: About, receipt: Mapping[str, Any]) -> Path:
 
 def _write(folder: Path, about: About, receipt: Mapping[str, Any], text: str) -> Path:
     path = _claimed(folder / "receipts" / about.run, about.file_stem)
-    try:
+    with contextlib.ExitStack() as undone:
+        undone.callback(path.unlink, missing_ok=True)  # where nothing leaves, nothing says it did
         write_text_atomic(path, text, mode=0o600)
         name = path.relative_to(folder).as_posix()
         AuditLog(folder).append(log_event(receipt, name, text))
-    except BaseException:
-        path.unlink(missing_ok=True)  # nothing left, so nothing is to say that it did
-        raise
+        undone.pop_all()
     return path
 
 

@@ -21,7 +21,6 @@ from nognet_client.egress.record import record
 _log = logging.getLogger("nognet.client")
 SITE_CONFIG = "site-config"
 UNKNOWN = "unknown"
-_NOT_RECORDED = "EgressError:not-recorded"
 _KINDS = {"query": "join", f"query.{SHARE_ACTION}": "share", "train": "train"}
 _KINDS |= {f"query.{SECURE_ACTION}": "secure", f"train.{SECURE_ACTION}": "train"}
 
@@ -59,7 +58,7 @@ def released_code(message: Message, context: Context, public_code: str) -> str:
     """Record that a task ends with an error, and give the class and code that may leave.
 
     Where the site's configuration can't be read, there is no place to record it in; class and code
-    are all that leaves then as well. Nothing is raised: it would leave as Flower's ``str(err)``.
+    are all that leaves then as well. `nognet_client.guard.told` sees to what is raised here.
     """
     about = _about(message)
     try:
@@ -72,9 +71,6 @@ def released_code(message: Message, context: Context, public_code: str) -> str:
     except EgressError as err:
         _log.error("%s (the coordinator is told only '%s')", err, err.public_code)
         return err.public_code
-    except Exception:  # noqa: BLE001  a part of the guard: no text may leave
-        _log.exception("unexpected; the coordinator is told only '%s'", _NOT_RECORDED)
-        return _NOT_RECORDED
     return public_code
 
 

@@ -6,6 +6,7 @@ name and flag still exists and means the same.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import types
@@ -80,13 +81,15 @@ def watch_pushes(on_failure: Callable[[], object], part_within_s: float) -> None
     def watched(**arguments: Any) -> None:  # noqa: ANN401  passed on as they are
         failures: list[Exception] = []
 
+        def note(_: object, error: object, __: object) -> None:
+            if isinstance(error, Exception):  # what tells of a run that has ended is none
+                failures.append(error)
+
         def noting(call: Callable[..., Any]) -> Callable[..., Any]:
             def noted(*given: Any) -> Any:  # noqa: ANN401  passed on as they are
-                try:
+                with contextlib.ExitStack() as watching:
+                    watching.push(note)
                     return call(*given)
-                except Exception as err:  # a run that has ended raises none of these
-                    failures.append(err)
-                    raise
 
             return noted
 

@@ -15,8 +15,7 @@ from flwr.app import Context, Message
 
 from nognet.errors import NognetError
 from nognet.supervision.parent import die_with_parent
-from nognet_client.egress.release import released_code
-from nognet_client.guard import public_code
+from nognet_client.guard import public_code, told
 from nognet_client.processes import flower_internals as flower
 
 log = logging.getLogger("nognet.worker")
@@ -121,6 +120,6 @@ def reply_of(app: ClientApp, message: Message, context: Context) -> tuple[Messag
     except Exception as err:  # the guard at the site's edge (style.md 9)
         log.exception("the %s task failed", message.metadata.message_type)
         public = public_code(err)
-    public = released_code(message, context, public)
+    public = told(message, context, public)
     error = flower.Error(code=flower.ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=public)
     return Message(error, reply_to=message), public

@@ -26,9 +26,8 @@ from nognet.errors import NognetError, TrainingError
 from nognet.supervision.children import describe_exit, parse_parent
 from nognet.supervision.events import EventWriter
 from nognet.supervision.parent import die_with_parent
-from nognet.wire.records import ROUND_KEY
-from nognet_client.egress.release import released_code
-from nognet_client.guard import public_code
+from nognet.wire.records import MALFORMED, ROUND_KEY
+from nognet_client.guard import public_code, told
 from nognet_client.processes import flower_internals as flower
 from nognet_client.processes.policy import COMPONENTS, RefusedBundleError, check_bundle
 from nognet_client.processes.task_child import ClientApp, fork_and_wait
@@ -112,9 +111,7 @@ def _read_task(client: flower.RuntimeHttpClient) -> tuple[Message, Context, byte
     """
     try:
         message, context, _, bundle = flower.pull_task_input(client)
-    except httpx.HTTPError:
-        raise
-    except Exception:  # of what the coordinator sent, Flower may make anything
+    except MALFORMED:
         log.exception("a task can't be read; it is given up, and the coordinator is told no more")
         flower.push_task_output(
             client, context=None, sub_status=flower.SubStatus.FAILED, details=""
@@ -140,7 +137,7 @@ def _reply_error(
     code: int,
     error: NognetError,
 ) -> None:
-    public = released_code(message, context, public_code(error))
+    public = told(message, context, public_code(error))
     reply = Message(flower.Error(code=code, reason=public), reply_to=message)
     flower.push_message(client, reply, context)
     flower.push_task_output(

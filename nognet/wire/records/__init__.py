@@ -7,6 +7,7 @@ the round), ``metrics`` (the numbers of a reply) and ``statistics`` (a site's me
 
 from nognet.wire.records.evaluation import EvaluateReply, EvaluateTask
 from nognet.wire.records.joining import FAULTS, JoinReply, JoinTask
+from nognet.wire.records.malformed import MALFORMED
 from nognet.wire.records.parts import (
     ARRAYS,
     CONFIG,
@@ -34,6 +35,7 @@ __all__ = [
     "ARRAYS",
     "CONFIG",
     "FAULTS",
+    "MALFORMED",
     "MASKED",
     "METRICS",
     "PLAIN_REPLY",

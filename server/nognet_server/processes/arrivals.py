@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
 
+from nognet.wire.records import MALFORMED
 from nognet_server.processes import flower_internals as flower
 
 FORGET_AFTER_S = 600.0
@@ -149,7 +150,7 @@ def _whole(grid: flower.HttpGrid, asked: str, reply: _Arriving) -> flower.Messag
     )
     try:
         message = flower.inflate_object_from_contents(reply.message_id, reply.contents)
-    except Exception:  # noqa: BLE001  a site's parts, of which Flower may make anything
+    except MALFORMED:
         message = None
     if not isinstance(message, flower.Message) or not _is_answer(message):
         code = flower.ErrorCode.CLIENT_APP_RAISED_EXCEPTION

@@ -180,7 +180,7 @@ def test_the_search_finds_what_an_app_without_a_guard_sends(tmp_path: Path) -> N
     site = write_planted_site(tmp_path, "site_x")
 
     class Unguarded(ClientApp):
-        def __call__(self, message: Message, context: Context) -> Message:  # noqa: ARG002
+        def __call__(self, message: Message, context: Context) -> Message:  # noqa: ARG002  an app's arguments
             return error_reply(message, f"{FAILURES['site_d']()} {site}")
 
     tapped = Tapped(Unguarded())

@@ -27,7 +27,7 @@ def test_the_room_kept_is_given_up_bit_by_bit(tmp_path: Path) -> None:
     assert reserve.stat().st_size == RESERVE_BYTES
     assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES  # real room, no hole
     calls, write = full(2)
-    assert with_room(tmp_path, write) == "written"  # type: ignore[arg-type]
+    assert with_room(tmp_path, write) == "written"  # type: ignore[arg-type]  # a stand-in's signature
     assert len(calls) == 3
     assert 0 < reserve.stat().st_size < RESERVE_BYTES
 
@@ -35,7 +35,7 @@ def test_the_room_kept_is_given_up_bit_by_bit(tmp_path: Path) -> None:
 def test_without_room_nothing_is_written(tmp_path: Path) -> None:
     calls, write = full(10_000)
     with pytest.raises(OSError, match="No space"):
-        with_room(tmp_path, write)  # type: ignore[arg-type]
+        with_room(tmp_path, write)  # type: ignore[arg-type]  # a stand-in's signature
     assert (tmp_path / ".reserve").stat().st_size == 0
     assert len(calls) == 17
 

@@ -28,7 +28,7 @@ LONG[0] = 5.0
 
 
 def fixed(noise: float, sites: int = 3, **more: Any) -> flower.FedAvg:
-    return flower.DifferentialPrivacyServerSideFixedClipping(  # type: ignore[return-value]
+    return flower.DifferentialPrivacyServerSideFixedClipping(  # type: ignore[return-value]  # what the test calls of it
         flower.FedAvg(**EVERY_SITE), noise, 1.0, sites, **more
     )
 
