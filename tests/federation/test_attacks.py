@@ -5,20 +5,13 @@ One run goes on through all of it, and has to end as if nobody had been there.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
@@ -42,99 +35,20 @@ from flwr.proto.run_pb2 import GetRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from nognet_server.processes.bundle import thin_bundle
 from nognet_server.processes.connections import HEADERS_WITHIN_S, MAX_STRANGERS
-from nognet_server.processes.control import Control
 from nognet_server.processes.listener import MAX_REQUEST_BYTES
 from nognet_server.run_folder import RunFolder
 
-from nognet.pki.checks import load_site_key
 from tests.builders.deployment import (
-    Deployment,
-    Running,
     deployment,
     kill,
     pid_running,
     wait_until_gone,
 )
 from tests.builders.signed import new_key, pem, signed_headers
+from tests.builders.stranger import Target, drip, head, is_cut, status_of, wait_until_up
 
 pytestmark = [pytest.mark.federation, pytest.mark.slow]
-PROTOBUF = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 SLOW = {"steps_per_round": 150, "batch_size": 2, "warmup_steps": 0}
-
-
-@dataclass(frozen=True)
-class Target:
-    """A run that goes on, and what a stranger knows of it: a port and the CA certificate."""
-
-    deployment: Deployment
-    server: Running
-
-    @property
-    def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self.deployment.port
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        ca = self.deployment.folder / "coordinator" / "pki" / "ca.crt"
-        return ssl.create_default_context(cafile=str(ca))
-
-    @property
-    def state(self) -> Path:
-        return self.deployment.folder / "coordinator" / "server-state"
-
-    def post(self, path: str, message: Any, headers: dict[str, str] | None = None) -> int:
-        """Post a message to the public port; return the status."""
-        with httpx.Client(verify=self.context, trust_env=False, timeout=10) as client:
-            answer = client.post(
-                f"https://127.0.0.1:{self.deployment.port}{path}",
-                content=message if isinstance(message, bytes) else message.SerializeToString(),
-                headers=PROTOBUF | (headers or {}),
-            )
-        return answer.status_code
-
-    def post_privately(self, path: str, message: Any, headers: dict[str, str]) -> int:
-        """Post a message to the control port on loopback; return the status."""
-        context = ssl.create_default_context(cafile=str(self.state / "loopback" / "ca.crt"))
-        with httpx.Client(verify=context, trust_env=False, timeout=10) as client:
-            answer = client.post(
-                f"https://127.0.0.1:{self.deployment.control_port}{path}",
-                content=message.SerializeToString(),
-                headers=PROTOBUF | headers,
-            )
-        return answer.status_code
-
-    def raw(self, sent: bytes, wait_s: float = 5.0) -> bytes:
-        """Send bytes as they are, which an HTTP client would tidy up; return the answer."""
-        answer = b""
-        with self.connected() as secured:
-            secured.settimeout(wait_s)
-            with contextlib.suppress(OSError):
-                secured.sendall(sent)
-                while part := secured.recv(65536):
-                    answer += part
-        return answer
-
-    @contextlib.contextmanager
-    def connected(self) -> Iterator[ssl.SSLSocket]:
-        with (
-            socket.create_connection(self.address, timeout=10) as raw,
-            self.context.wrap_socket(raw, server_hostname="127.0.0.1") as secured,
-        ):
-            yield secured
-
-    def site_key(self, name: str) -> ec.EllipticCurvePrivateKey:
-        return load_site_key(self.deployment.folder / name / "keys" / f"{name}.key")
-
-    def nodes(self) -> dict[str, int]:
-        """Names and node ids, as only the coordinator knows them."""
-        token = (self.state / "control.token").read_text(encoding="ascii")
-        address = f"127.0.0.1:{self.deployment.control_port}"
-        control = Control(address, self.state / "loopback" / "ca.crt", token)
-        try:
-            found = control._client.ListNodes(ListNodesRequest()).nodes_info
-        finally:
-            control.close()
-        return {node.name: node.node_id for node in found}
 
 
 @pytest.fixture(scope="module")
@@ -237,15 +151,6 @@ def test_a_captured_request_holds_no_second_time_over_a_restart(target: Target) 
     assert target.post("/v1/fleet/send-node-heartbeat", beat, captured) == 401
 
 
-def wait_until_up(target: Target, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), target.connected():
-            return
-        time.sleep(0.1)
-    raise TimeoutError(f"nothing speaks TLS on {target.address}")
-
-
 def test_a_site_speaks_not_for_another(target: Target) -> None:
     """A hostile member: its own key is right, the node id is the other's."""
     nodes, key = target.nodes(), target.site_key("hospital_a")
@@ -268,10 +173,6 @@ def test_a_malformed_body_is_an_error_of_its_sender(target: Target, body: bytes)
     assert target.post("/v1/fleet/push-messages", body) == 401
     assert 400 <= target.post("/v1/fleet/push-messages", body, signed_headers(key)) < 500
     assert 400 <= target.post("/v1/fleet/get-run", body, signed_headers(key)) < 500
-
-
-def head(line: str, *headers: str) -> bytes:
-    return "\r\n".join([line, "Host: x", *headers, "", ""]).encode("latin-1")
 
 
 PULL = "POST /v1/fleet/pull-messages HTTP/1.1"
@@ -302,10 +203,6 @@ def test_a_body_of_odd_length_is_refused_unread(
     answer = target.raw(sent)
     assert status_of(answer) in {*statuses, None}
     assert answer or not statuses
-
-
-def status_of(answer: bytes) -> int | None:
-    return int(answer.split(b" ")[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
 
 @pytest.mark.parametrize("host", [(), ("Host: 127.0.0.1",), ("Host: localhost", "Host: evil")])
@@ -387,24 +284,6 @@ def test_hundreds_of_slow_connections_keep_nobody_out(target: Target) -> None:
         dripping.join()
         for opened in sockets:
             opened.close()
-
-
-def drip(sockets: list[socket.socket], stop: threading.Event) -> None:
-    while not stop.wait(1.0):
-        for opened in sockets:
-            if isinstance(opened, ssl.SSLSocket):
-                with contextlib.suppress(OSError):
-                    opened.sendall(b"x")
-
-
-def is_cut(opened: socket.socket) -> bool:
-    opened.settimeout(2)
-    try:
-        return opened.recv(1) == b""
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
 
 
 def test_the_run_ends_unharmed(target: Target) -> None:
