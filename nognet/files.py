@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import tempfile
@@ -53,6 +54,22 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Let one process at a time into a `with` block; another one waits for the file's lock.
+
+    Of two that read the same record, and write it, what one wrote would be forgotten. The folder is
+    made for its owner alone.
+
+    Raises:
+        OSError: the lock's file can't be written.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.open("w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_text_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nognet.files import atomic_path, write_json_atomic, write_text_atomic
+from nognet.files import atomic_path, held, write_json_atomic, write_text_atomic
 
 
 def _names(folder: Path) -> list[str]:
@@ -157,3 +158,19 @@ def test_a_folder_that_can_not_be_made_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):
         write_text_atomic(tmp_path / "file" / "a.txt", "x")
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208  hidden files too
+
+
+def test_one_process_at_a_time_is_let_in(tmp_path: Path) -> None:
+    lock = tmp_path / "state" / ".lock"
+    script = (
+        "import pathlib, sys; from nognet.files import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('in', flush=True)"
+    )
+    with held(lock):
+        other = subprocess.Popen(
+            [sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE, text=True
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=1)
+    assert other.communicate(timeout=60)[0] == "in\n"
+    assert stat.S_IMODE(lock.parent.stat().st_mode) == 0o700

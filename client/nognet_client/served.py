@@ -8,17 +8,15 @@ is done its reply is kept, and to do it anew, with other noise, is another one.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from nognet.audit.log import egress_folder
 from nognet.errors import ConsentError, PrivacyError
-from nognet.files import write_text_atomic
+from nognet.files import held, write_text_atomic
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet_client.egress.room import with_room
 
@@ -103,7 +101,7 @@ class ServedRecord:
             ConsentError: as `read`; or it can't be written; or what `step` raises.
         """
         try:
-            with _locked(self.path.parent):
+            with held(self.path.parent / ".lock"):
                 before = self.read()
                 after = step(before)
                 if after != before:
@@ -136,15 +134,6 @@ def runs_on_disk(state_folder: Path) -> frozenset[str]:
     """Name the runs of which the site keeps weights, or a part in a secure sum."""
     folders = (state_folder / "personal", state_folder / "secure")
     return frozenset(path.name for folder in folders for path in folder.glob("*"))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time count: of two that read the same record one would be forgotten."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / ".lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _text(book: Book) -> str:

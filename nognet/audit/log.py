@@ -6,11 +6,9 @@ crash may leave it one line behind, never ahead: a log that is shorter than its 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from nognet.audit.entry import Entry
 from nognet.errors import EgressError
-from nognet.files import write_text_atomic
+from nognet.files import held, write_text_atomic
 
 RECOVERED = "recovered"
 """Kind of the line that says that a crash had left half a line before it."""
@@ -55,7 +53,7 @@ class AuditLog:
             OSError: it can't be written; nothing of the line is left.
             ValueError: the event is not made of JSON values.
         """
-        with self._held():
+        with held(self._lock):
             last, torn = self._tail()
             self._check_head(last)
             if torn:
@@ -133,13 +131,6 @@ class AuditLog:
     def _write_head(self, entry: Entry) -> None:
         head = json.dumps({"index": entry.index, "hash": entry.hash}) + "\n"
         write_text_atomic(self.head_path, head, mode=0o600)
-
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        self._lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._lock.open("w", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _damaged(self, found: str) -> EgressError:
         return EgressError(

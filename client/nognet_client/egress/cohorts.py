@@ -7,7 +7,6 @@ figures were given of, as digests of their pairs, in its state folder.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from nognet.data.stored_pair import PairRecord
 from nognet.errors import EgressError
-from nognet.files import write_text_atomic
+from nognet.files import held, write_text_atomic
 from nognet.types import STRATA, Split
 
 Cohort = Mapping[str, str]
@@ -42,9 +41,7 @@ def admit_cohort(
     if min_patients <= 1:
         return True
     now, path = cohort_of(records), folder / "cohorts.json"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / ".cohorts.lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(folder / ".cohorts.lock"):
         known = _read(path)
         before = known.get(split, [])
         verdicts = [_difference(then, now, min_patients) for then in before]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ from nognet.data.site.pseudonym import load_or_make_key
 from nognet.data.store import PreparedSite, StoreSource, open_store, write_index
 from nognet.data.stored_pair import CACHE_WRITE, PAIRS_FOLDER, PairRecord
 from nognet.errors import SiteDataError
+from nognet.files import held
 
 __all__ = [
     "Examination",
@@ -181,15 +181,13 @@ def _no_pairs(site: SiteConfig, examination: Examination) -> SiteDataError:
 @contextlib.contextmanager
 def _locked(cache: Path) -> Iterator[None]:
     """Let one preparation at a time write to a cache; a second one waits and then reuses."""
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds patients' images
-        lock = (cache / ".lock").open("w", encoding="ascii")
-    except OSError as err:
-        raise SiteDataError(
-            f"{cache}: the cache folder can't be written ({err.strerror}); "
-            "'cache' in site.yaml has to name a folder that may be written",
-            code=CACHE_WRITE,
-        ) from err
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(cache / ".lock"))  # the folder holds patients' images
+        except OSError as err:
+            raise SiteDataError(
+                f"{cache}: the cache folder can't be written ({err.strerror}); "
+                "'cache' in site.yaml has to name a folder that may be written",
+                code=CACHE_WRITE,
+            ) from err
         yield

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +62,6 @@ def write_charges(folder: RunFolder, history: PrivacyHistory) -> None:
     value = {"schema_version": _SCHEMA_VERSION, "releases": _rows(history)}
     try:
         write_json_atomic(path, value)
-        _sync_folder(folder.path)
     except OSError as err:
         raise FederationError(
             f"{path}: the privacy charge of the round can't be written ({err.strerror}), so the "
@@ -106,15 +104,6 @@ def _rows(history: PrivacyHistory) -> list[dict[str, float | int]]:
 def _history(rows: Iterable[Mapping[str, Any]]) -> PrivacyHistory:
     taken = (NoisedSteps(float(row["noise_multiplier"]), 1.0, row["rounds"]) for row in rows)
     return PrivacyHistory(tuple(taken))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renamed file's name last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _damaged(path: Path, found: str) -> PrivacyError:
