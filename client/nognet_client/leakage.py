@@ -46,7 +46,8 @@ def check_leakage(  # noqa: PLR0913  a round's facts
         run_token: Names the run's folder.
 
     Raises:
-        PrivacyError: with code `leakage`, the model tells too well who trained it.
+        PrivacyError: with code `leakage`, the model tells too well who trained it; or what was
+            found can't be written.
     """
     if not is_checked(study, site, round_number):
         return
@@ -81,10 +82,18 @@ def _write(
     site: SiteConfig, run_token: str, round_number: int, found: dict[str, AttackResult]
 ) -> None:
     folder = site.state / "leakage" / run_token
-    folder.mkdir(parents=True, exist_ok=True)
     document = {name: asdict(result) for name, result in found.items()}
     text = json.dumps(document, indent=2, allow_nan=False)
-    write_text_atomic(folder / f"round-{round_number:04d}.json", text, mode=0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_text_atomic(folder / f"round-{round_number:04d}.json", text, mode=0o600)
+    except OSError as err:
+        raise PrivacyError(
+            f"{folder}: what the leakage test found can't be written ({err.strerror}), and the "
+            "model was not sent; free some space, let 'state' in site.yaml name a folder that may "
+            "be written, or set leakage.check: never",
+            code="leakage-not-written",
+        ) from err
 
 
 def _judge(site: SiteConfig, where: str, name: str, result: AttackResult) -> None:

@@ -123,7 +123,20 @@ def test_the_reply_is_withheld_where_the_site_says_so(
     with pytest.raises(PrivacyError, match=r"refuse_auc 0\.6; the model was not sent") as caught:
         check(site, prepared, overfitted, fresh)
     assert caught.value.public_code == "PrivacyError:leakage"
-    assert (tmp_path / "state/leakage/first/round-0001.json").exists()
+    kept = tmp_path / "state/leakage/first/round-0001.json"
+    assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_where_nothing_can_be_written_nothing_is_sent(
+    prepared: PreparedSite, weights: tuple[Weights, Weights], tmp_path: Path
+) -> None:
+    fresh, _ = weights
+    site = site_in(tmp_path, check="every")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/leakage").write_text("a file where the folder has to be")
+    with pytest.raises(PrivacyError, match="can't be written .*the model was not sent") as caught:
+        check(site, prepared, fresh, fresh)
+    assert caught.value.code == "leakage-not-written"
 
 
 @pytest.mark.parametrize(("when", "rounds"), [("never", []), ("last", [2]), ("every", [1, 2])])
