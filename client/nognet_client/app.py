@@ -35,9 +35,9 @@ from nognet_client.egress.replies import (
 )
 from nognet_client.evaluating import evaluate, share
 from nognet_client.guard import guarded
-from nognet_client.masking import masked_train, secure_step
-from nognet_client.masking_release import of_masked_training, of_secure_step
-from nognet_client.masking_rules import check_can_sum, check_may_leave_unmasked
+from nognet_client.masking.answers import masked_train, secure_step
+from nognet_client.masking.release import of_masked_training, of_secure_step
+from nognet_client.masking.rules import check_can_sum, check_may_leave_unmasked
 from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, join, train
 

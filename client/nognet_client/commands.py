@@ -134,7 +134,7 @@ def status(
     And what the site accepts and has done. Exit code 0 whatever the state is.
     """
     from nognet.config import load_site
-    from nognet_client.consent_words import consent_status
+    from nognet_client.consent.words import consent_status
     from nognet_client.processes.site_status import observe_site
 
     config = load_site(site)

@@ -12,9 +12,9 @@ from nognet.metrics.statistics import SiteStatistics
 from nognet.metrics.withholding import withhold
 from nognet.wire.flat import unpack
 from nognet.wire.records import EvaluateReply, EvaluateTask, ShareReply, ShareTask
-from nognet_client import consent
+from nognet_client.consent import door
 from nognet_client.egress.limits import limits_of
-from nognet_client.own_model import OwnModel, check_shares
+from nognet_client.personal.model import OwnModel, check_shares
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, request_of
@@ -35,7 +35,7 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     """
     study = agreed_study(task, site)
     asked = request_of(task, study, site)
-    consent.check_evaluating(asked, task)
+    door.check_evaluating(asked, task)
     if task.model_of is not None:
         check_shares(study, site.config)
     limits = limits_of(site, task.split)
@@ -43,15 +43,15 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     kept = cache.find(task, digest, EvaluateReply)
     if kept is not None:
         return kept
-    consent.begin(asked, "evaluations", digest)
+    door.begin(asked, "evaluations", digest)
     started = time.perf_counter()
     found = _statistics(study, task, site, work)
-    consent.end(asked, "evaluations")
+    door.end(asked, "evaluations")
     reply = EvaluateReply(
         site=site.config.name,
         round_number=task.round_number,
         split=task.split,
-        statistics=withhold(consent.permitted(found, site.config.consent), limits).to_flat(),
+        statistics=withhold(door.permitted(found, site.config.consent), limits).to_flat(),
         seconds=time.perf_counter() - started,
         model_of=task.model_of,
     )
@@ -69,7 +69,7 @@ def share(task: ShareTask, site: Site) -> ShareReply:
         WireError: the site has no such model.
     """
     study = agreed_study(task, site)
-    consent.check_sharing(request_of(task, study, site), task.round_number)
+    door.check_sharing(request_of(task, study, site), task.round_number)
     own = OwnModel(study, site.config, site.prepared, task.run_token)
     weights = own.shareable(task.round_number)
     _log.info("%s: gives its own model to the coordinator, to visit other sites", site.config.name)

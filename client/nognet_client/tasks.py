@@ -34,10 +34,10 @@ from nognet.wire.records import (
     TrainReply,
     TrainTask,
 )
-from nognet_client import consent
+from nognet_client.consent import door
 from nognet_client.egress.counts import check_training_patients, lets_out_loss, released_counts
 from nognet_client.leakage import check_leakage
-from nognet_client.own_model import OwnModel
+from nognet_client.personal.model import OwnModel
 from nognet_client.rehearsal import check_rehearsal
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.request import Request
@@ -105,9 +105,7 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     check_rehearsal(study, site.config)
     asked = contract_hash(task.contract)
     release = task.contract.get("nognet")
-    consent.check_joining(
-        Request(study, asked, task.run_token, site.config, site.prepared, release)
-    )
+    door.check_joining(Request(study, asked, task.run_token, site.config, site.prepared, release))
     mine = contract(study, roi=site.prepared.roi)
     name = site.config.name
     if differing_items(task.contract, mine):
@@ -154,7 +152,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     """
     study = agreed_study(task, site)
     asked = request_of(task, study, site)
-    consent.check_training(asked, task.round_number)
+    door.check_training(asked, task.round_number)
     check_training_patients(site)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, TrainReply)
@@ -162,7 +160,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         return kept
     own, name = OwnModel(study, site.config, site.prepared, task.run_token), site.config.name
     start = own.whole_after(task.weights, task.round_number - 1)
-    consent.begin(asked, "rounds", digest)
+    door.begin(asked, "rounds", digest)
     _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
     personal = own.train_personal(start, task.round_number)
     outcome = work.train(
@@ -185,7 +183,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         run_token=task.run_token,
     )
     own.keep(outcome.weights, personal, task.round_number)
-    consent.end(asked, "rounds")
+    door.end(asked, "rounds")
     reply = TrainReply(
         site=name,
         round_number=task.round_number,

@@ -14,8 +14,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from nognet.errors import INTERRUPTED_EXIT_CODE
 from nognet_server.federation import run_federation
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder, outcome_of, write_outcome
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder, outcome_of, write_outcome
 
 _log = logging.getLogger("nognet.server")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -15,26 +15,26 @@ from nognet.files import DISK_TROUBLE
 from nognet.report.metrics_file import write_metrics
 from nognet.report.metrics_schema import RunStatus
 from nognet.wire.flat import flat_length
-from nognet_server.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.central_dp.rounds import may_go_on, noised, spent_text
-from nognet_server.checkpoints import load_weights, save_checkpoint
-from nognet_server.cross_site import let_models_visit
-from nognet_server.hours import HoursAwaited
 from nognet_server.joining import Wanted, admit, present, wait_for_sites
-from nognet_server.metrics_document import Final, RunValues, metrics_document
-from nognet_server.opening import Run, open_run, state_seconds
 from nognet_server.roster import Member
-from nognet_server.round_loop import (
+from nognet_server.rounds.asking import Late, ask_to_evaluate, ask_to_train
+from nognet_server.rounds.cross_site import let_models_visit
+from nognet_server.rounds.hours import HoursAwaited
+from nognet_server.rounds.loop import (
     RoundReport,
     after_training,
     barred_sites,
     check_enough,
     finish_round,
 )
-from nognet_server.run_config import RunSettings
-from nognet_server.run_model import save_run_model
-from nognet_server.secure_sum import ask_to_train_securely
-from nognet_server.state import ServerState
+from nognet_server.runs.checkpoints import load_weights, save_checkpoint
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.metrics_document import Final, RunValues, metrics_document
+from nognet_server.runs.model import save_run_model
+from nognet_server.runs.opening import Run, open_run, state_seconds
+from nognet_server.runs.state import ServerState
+from nognet_server.secure_sum.training import ask_to_train_securely
 
 _log = logging.getLogger("nognet.server")
 _REJOIN_WITHIN_S = 60.0

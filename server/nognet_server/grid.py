@@ -23,7 +23,7 @@ from flwr.serverapp import Grid
 
 from nognet.wire.records import content_bytes
 from nognet_server.flower_adapter import error_name, is_lost
-from nognet_server.messages import (
+from nognet_server.rounds.messages import (
     STILL_AT_WORK,
     Delivery,
     Envelope,

@@ -15,9 +15,9 @@ from nognet.errors import FederationError, NognetError, WireError
 from nognet.wire.contract import check_same
 from nognet.wire.records import FAULTS, JoinReply, JoinTask
 from nognet_server.grid import exchange, online_nodes
-from nognet_server.messages import Delivery, Envelope, Patience, declined_code
 from nognet_server.phases import tell_phase
 from nognet_server.roster import Member, Refusal, Roster
+from nognet_server.rounds.messages import Delivery, Envelope, Patience, declined_code
 
 _log = logging.getLogger("nognet.server.joining")
 

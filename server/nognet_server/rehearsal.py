@@ -8,7 +8,7 @@ from typing import Any
 from nognet.errors import WireError
 from nognet.report.metrics_file import read_metrics
 from nognet.report.metrics_schema import RunMetrics
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 SCHEMA_VERSION = 1
 _SHOWN = ("psnr", "ssim", "dsc", "log_volume_error")

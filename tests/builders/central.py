@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from nognet_server.central_dp.charges import CentralState
-from nognet_server.state import ServerState
+from nognet_server.runs.state import ServerState
 from numpy.typing import NDArray
 
 from nognet.config import StudyConfig

@@ -135,7 +135,7 @@ class Deployment:
     def server(self, *arguments: str) -> Running:
         """Start nognet-server."""
         chosen = arguments or ("--study", str(self.study))
-        return self._start("server", "nognet_server.commands", chosen)
+        return self._start("server", "nognet_server.commands.main", chosen)
 
     def client(self, name: str, *arguments: str, **environment: str) -> Running:
         """Start a site's nognet-client, with more arguments and environment."""

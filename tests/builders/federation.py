@@ -11,9 +11,9 @@ import yaml
 from nognet_client.app import build_app
 from nognet_client.tasks import Work
 from nognet_server.app import app
-from nognet_server.checkpoints import load_weights
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.runs.checkpoints import load_weights
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import SimulatedSite, simulate
 
 from nognet.config import RoiConfig, SiteConfig, StudyConfig, load_site

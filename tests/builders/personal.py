@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nognet_client.personal_state import PersonalState
-from nognet_server.checkpoints import load_identity
-from nognet_server.run_folder import RunFolder
+from nognet_client.personal.state import PersonalState
+from nognet_server.runs.checkpoints import load_identity
+from nognet_server.runs.folder import RunFolder
 
 from nognet.report.metrics_file import read_metrics
 from nognet.report.metrics_schema import FinalEntry

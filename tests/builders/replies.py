@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from nognet_server.messages import Delivery
-from nognet_server.replies import Asked, Evaluation, Training, check_training
+from nognet_server.rounds.messages import Delivery
+from nognet_server.rounds.replies import Asked, Evaluation, Training, check_training
 
 from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.wire.records import EvaluateReply, TrainReply

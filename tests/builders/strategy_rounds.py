@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nognet_server.state import StrategyState
+from nognet_server.runs.state import StrategyState
 from nognet_server.strategies import aggregate
 from nognet_server.strategies.rule import RoundInput
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from nognet_client.evaluating import evaluate, share
-from nognet_client.own_model import OwnModel
+from nognet_client.personal.model import OwnModel
 from nognet_client.site import Site
 from nognet_client.tasks import Work
 

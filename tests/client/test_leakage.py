@@ -134,7 +134,7 @@ def test_where_nothing_can_be_written_nothing_is_sent(
     site = site_in(tmp_path, check="every")
     (tmp_path / "state").mkdir()
     (tmp_path / "state/leakage").write_text("a file where the folder has to be")
-    with pytest.raises(PrivacyError, match="can't be written .*the model was not sent") as caught:
+    with pytest.raises(PrivacyError, match=r"can't be written .*the model was not sent") as caught:
         check(site, prepared, fresh, fresh)
     assert caught.value.code == "leakage-not-written"
 

@@ -15,7 +15,7 @@ import typer
 HEAVY = ("torch", "flwr", "SimpleITK", "matplotlib", "opacus", "monai", "scipy", "numpy", "grpc")
 MODULES = {
     "nognet": "nognet.commands.main",
-    "nognet-server": "nognet_server.commands",
+    "nognet-server": "nognet_server.commands.main",
     "nognet-client": "nognet_client.commands",
     "nognet-sim": "nognet_server.simulation.commands",
 }

@@ -36,7 +36,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from nognet_server.processes.bundle import thin_bundle
 from nognet_server.processes.connections import HEADERS_WITHIN_S, MAX_STRANGERS
 from nognet_server.processes.listener import MAX_REQUEST_BYTES
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from tests.builders.deployment import (
     deployment,

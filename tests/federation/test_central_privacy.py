@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from nognet_client.tasks import Work
 from nognet_server.central_dp.charges import read_charges
-from nognet_server.checkpoints import latest_round, load_checkpoint
-from nognet_server.run_folder import RunFolder, new_run_folder, read_outcome, write_study
-from nognet_server.withdrawal import plan_withdrawal, withdraw
+from nognet_server.runs.checkpoints import latest_round, load_checkpoint
+from nognet_server.runs.folder import RunFolder, new_run_folder, read_outcome, write_study
+from nognet_server.runs.withdrawal import plan_withdrawal, withdraw
 
 from nognet.config import StudyConfig
 from nognet.errors import FederationError, PrivacyBudgetError, TrainingError

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from nognet_server import hours
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.rounds import hours
+from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 
 from nognet.errors import FederationError
 from nognet.report.metrics_file import read_metrics

@@ -69,7 +69,7 @@ def test_a_site_that_lost_its_model_is_a_gap_and_not_the_end(
     wanted = {"local": "norms", "cross_site": "personalised"}
     study = make_study(tmp_path, rounds=1, personalisation=wanted)
     paths = sites_in(tmp_path, sharing=SITES)
-    monkeypatch.setattr("nognet_client.own_model.save_model", saved_but_not_at("site_b"))
+    monkeypatch.setattr("nognet_client.personal.model.save_model", saved_but_not_at("site_b"))
     final = final_of(run(study, paths))
     assert final.cross_site_absent == {"site_b": "WireError:no-model"}
     assert sorted(final.cross_site) == ["site_a"]

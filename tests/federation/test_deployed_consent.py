@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from nognet.report.metrics_file import read_metrics
 from tests.builders.deployment import deployment

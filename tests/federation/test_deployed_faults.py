@@ -16,7 +16,7 @@ import httpx
 import pytest
 from flwr.proto.control_pb2 import ListNodesRequest
 from nognet_server.processes.control import Control, RegistrationChange
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from nognet.errors import ProvisionError
 from nognet.pki.authority import create_coordinator

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from nognet_server.app import app
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder
 from nognet_server.simulation.engine import SimulatedSite, load_client_app, simulate
 from safetensors.numpy import load_file
 

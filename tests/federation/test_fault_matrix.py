@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from nognet_server.checkpoints import load_weights
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.checkpoints import load_weights
+from nognet_server.runs.folder import RunFolder
 
 from nognet.config import StudyConfig
 from nognet.fit.weights import weight_spec

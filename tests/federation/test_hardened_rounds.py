@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import (
+from nognet_server.runs.checkpoints import (
     load_checkpoint,
     load_identity,
     save_checkpoint,
 )
-from nognet_server.run_folder import (
+from nognet_server.runs.folder import (
     RunFolder,
     existing_run_folder,
     new_run_folder,
     write_study,
 )
-from nognet_server.withdrawal import delete_traces, plan_withdrawal, withdraw
+from nognet_server.runs.withdrawal import delete_traces, plan_withdrawal, withdraw
 
 from nognet.errors import ConfigError, FederationError
 from nognet.fit.model_file import load_model

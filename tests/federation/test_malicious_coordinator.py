@@ -20,7 +20,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from nognet_client.app import build_app
-from nognet_client.served import ServedRecord
+from nognet_client.consent.served import ServedRecord
 
 import nognet
 from nognet.audit.log import AuditLog, egress_folder

@@ -25,7 +25,7 @@ from flwr.common.constant import (
 )
 from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
 from nognet_client.processes.link import LEASE_S, RUN_LOOK_S
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from nognet.config import StudyConfig
 from nognet.fit.weights import weight_spec

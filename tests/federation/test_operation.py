@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from tests.builders.deployment import (
     Deployment,
@@ -182,7 +182,7 @@ def test_the_closing_of_the_terminal_ends_all_processes(tmp_path: Path) -> None:
     built = build_deployment(tmp_path)
     pid, terminal = os.forkpty()
     if pid == 0:
-        code = "from nognet_server.commands import main; main()"
+        code = "from nognet_server.commands.main import main; main()"
         os.execv(built_python(), [built_python(), "-c", code, "--study", str(built.study)])  # noqa: S606  no shell
     said = b""
     deadline = time.monotonic() + 120

@@ -13,8 +13,8 @@ import pytest
 import torch
 from flwr.app import Message, RecordDict
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_weights
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.runs.checkpoints import load_weights
+from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 
 from nognet.config import StudyConfig
 from nognet.data.store import write_store

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from nognet_client.chaos import chaotic_app
 from nognet_server.app import app
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.commands import main
 from nognet_server.simulation.engine import SimulatedSite, simulate
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nognet_client.masking_state import MaskingState
+from nognet_client.masking.state import MaskingState
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_identity
-from nognet_server.run_folder import RunFolder
-from nognet_server.withdrawal import plan_withdrawal
+from nognet_server.runs.checkpoints import load_identity
+from nognet_server.runs.folder import RunFolder
+from nognet_server.runs.withdrawal import plan_withdrawal
 
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
@@ -199,7 +199,7 @@ def _interrupted(
     study: StudyConfig, sites: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> RunFolder:
     """Run a round whose sum of three of the four sites can't be unmasked."""
-    from nognet_server.run_folder import new_run_folder, write_study
+    from nognet_server.runs.folder import new_run_folder, write_study
 
     folder = new_run_folder(study)
     write_study(folder, study)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import latest_round, load_weights
-from nognet_server.run_folder import RunFolder, new_run_folder, read_outcome, write_study
+from nognet_server.runs.checkpoints import latest_round, load_weights
+from nognet_server.runs.folder import RunFolder, new_run_folder, read_outcome, write_study
 
 from nognet.errors import ConfigError, FederationError, TrainingError
 from nognet.fit.evaluate import evaluate_split

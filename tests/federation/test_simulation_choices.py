@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nognet_server.checkpoints import load_weights
+from nognet_server.runs.checkpoints import load_weights
 
 from nognet.fit.weights import weight_spec
 from nognet.wire.flat import FlatWeights, flat_length

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from nognet_server.checkpoints import load_weights
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.checkpoints import load_weights
+from nognet_server.runs.folder import RunFolder
 from nognet_server.simulation.commands import main
 
 from nognet.fit.weights import weight_spec

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from nognet_client.tasks import Work
-from nognet_server.checkpoints import load_checkpoint
-from nognet_server.run_folder import new_run_folder, write_study
+from nognet_server.runs.checkpoints import load_checkpoint
+from nognet_server.runs.folder import new_run_folder, write_study
 from nognet_server.strategies.scaffold import corrections
 
 from nognet.config import STRATEGY_NAMES, StudyConfig

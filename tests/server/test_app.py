@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nognet_server.run_folder import Outcome, RunFolder, read_outcome
+from nognet_server.runs.folder import Outcome, RunFolder, read_outcome
 
 from tests.builders.federation import make_study
 

@@ -6,7 +6,7 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from nognet_server.grid import exchange
-from nognet_server.messages import Envelope, Exchange, Patience
+from nognet_server.rounds.messages import Envelope, Exchange, Patience
 
 from tests.builders.fake_grid import FakeGrid, FakeNode
 

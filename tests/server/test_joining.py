@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from flwr.app import Error, Message, RecordDict
 from nognet_server.joining import Wanted, admit, present, wait_for_sites
-from nognet_server.messages import Patience
 from nognet_server.roster import Roster
+from nognet_server.rounds.messages import Patience
 
 from nognet.errors import FederationError
 from nognet.types import SPLITS

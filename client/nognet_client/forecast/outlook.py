@@ -15,7 +15,8 @@ from nognet.privacy.accounting import PrivacyHistory
 from nognet.privacy.ledger_entries import histories_of
 from nognet.privacy.policy import BudgetForecast, forecast
 from nognet.wire.contract import contract, contract_hash
-from nognet_client.consent import forecast_objections
+from nognet_client.consent.door import forecast_objections
+from nognet_client.consent.objections import Objection
 from nognet_client.forecast.measured import Measured, measure
 from nognet_client.forecast.sizes import (
     Messages,
@@ -24,7 +25,6 @@ from nognet_client.forecast.sizes import (
     kept_replies_bytes,
     personal_bytes,
 )
-from nognet_client.objections import Objection
 from nognet_client.request import Request
 
 

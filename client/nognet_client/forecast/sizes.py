@@ -35,8 +35,8 @@ from nognet.wire.records import (
     content_bytes,
 )
 from nognet.wire.records.secure_rows import Step
-from nognet_client.masking_words import code_of
-from nognet_client.personal_state import KEPT_ROUNDS
+from nognet_client.masking.words import code_of
+from nognet_client.personal.state import KEPT_ROUNDS
 from nognet_client.reply_cache import KEPT_REPLIES
 from nognet_client.site import software_versions
 

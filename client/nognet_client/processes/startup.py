@@ -13,7 +13,7 @@ from nognet.pki.clock import clock_words, is_off
 from nognet.pki.handshake import Reached, Unreachable, reach_coordinator
 from nognet.supervision.children import StopRequest, back_off_s
 from nognet.types import Split
-from nognet_client.consent_words import consent_status
+from nognet_client.consent.words import consent_status
 from nognet_client.processes.trust import check_trusted_entities
 
 PROGRESS_EVERY_S = 5.0

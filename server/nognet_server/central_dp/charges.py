@@ -17,7 +17,7 @@ from typing import Any
 from nognet.errors import FederationError, PrivacyError
 from nognet.files import write_json_atomic
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 _SCHEMA_VERSION = 1
 

@@ -17,8 +17,8 @@ from nognet.wire.flat import FlatWeights
 from nognet.wire.records import TrainReply
 from nognet_server.central_dp.charges import CentralState, read_charges, write_charges
 from nognet_server.central_dp.mechanism import bounded_sum, release
-from nognet_server.run_folder import RunFolder
-from nognet_server.state import ServerState
+from nognet_server.runs.folder import RunFolder
+from nognet_server.runs.state import ServerState
 from nognet_server.strategies.aggregation import examples_of
 from nognet_server.strategies.rule import Wide
 

@@ -11,7 +11,7 @@ import json
 
 import nognet
 from nognet_server.processes import flower_internals as flower
-from nognet_server.run_config import CLIENT_APP, DEFAULTS, SERVER_APP
+from nognet_server.runs.flower_config import CLIENT_APP, DEFAULTS, SERVER_APP
 
 _TEMPLATE = """\
 [project]

@@ -29,7 +29,7 @@ from nognet.supervision.parent import die_with_parent
 from nognet_server.processes import flower_internals as flower
 from nognet_server.processes.arrivals import Arrivals
 from nognet_server.processes.status import tell_phases
-from nognet_server.run_config import SERVER_APP
+from nognet_server.runs.flower_config import SERVER_APP
 
 POLL_S = 0.2
 STOP_GRACE_S = 6.0

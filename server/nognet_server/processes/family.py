@@ -13,7 +13,7 @@ from nognet.supervision.events import EventPipe
 from nognet_server.processes.control import Control
 from nognet_server.processes.startup import Coordinator
 from nognet_server.processes.status import SERVER_LOG
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from nognet.supervision.lock import holder_of
 from nognet_server.processes.alive import answers
 from nognet_server.processes.startup import Coordinator
 from nognet_server.processes.status import LIVE, RunState, read_state
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 FOLLOW_EVERY_S = 0.2
 

@@ -13,13 +13,13 @@ from nognet.errors import INTERRUPTED_EXIT_CODE, FederationError, NognetError
 from nognet.supervision.children import Child, StopRequest, describe_exit, stop_children
 from nognet.supervision.health import HealthPort
 from nognet.training_bar import StepLines
-from nognet_server.beginning import PRETRAINING, lay_beginning
 from nognet_server.processes.control import RunStatus
 from nognet_server.processes.family import Processes, ServeOptions, running_processes
 from nognet_server.processes.startup import Coordinator, check_ports, lay_ready
 from nognet_server.processes.status import StatusFiles
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import Outcome, RunFolder, disk_hint, read_outcome
+from nognet_server.runs.beginning import PRETRAINING, lay_beginning
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import Outcome, RunFolder, disk_hint, read_outcome
 
 START_TIMEOUT_S = 60.0
 LOOP_S = 0.1

@@ -16,8 +16,8 @@ from nognet.report.metrics_schema import Figure, RunMetrics
 from nognet_server.app import app as server_app
 from nognet_server.robustness.attacks import Attack, attacking_app
 from nognet_server.robustness.cohort import ROI
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import new_run_folder, write_study
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import new_run_folder, write_study
 from nognet_server.simulation.engine import SimulatedSite, load_client_app, simulate
 
 METRICS = ("dsc", "psnr")

@@ -25,7 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
 from nognet_server.flower_adapter import quiet_flower
-from nognet_server.run_config import CLIENT_APP, RunSettings
+from nognet_server.runs.flower_config import CLIENT_APP, RunSettings
 from nognet_server.simulation.flower_adapter import Backend, World, make_world, serve_nodes
 
 _log = logging.getLogger("nognet.simulation")

@@ -24,10 +24,10 @@ from nognet.report.site_cases import cases_of_site
 from nognet.report.tables import print_results
 from nognet.training_bar import steps_told
 from nognet.types import SPLITS
-from nognet_server.beginning import PRETRAINING, lay_beginning
 from nognet_server.rehearsal import rehearsal, rehearsal_lines
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.runs.beginning import PRETRAINING, lay_beginning
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import (
     SimulatedSite,
     SimulationStopped,

@@ -11,7 +11,7 @@ from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.wire.flat import MAX_ABS_WEIGHT, FlatWeights
 from nognet.wire.records import TrainReply
-from nognet_server.state import StrategyState
+from nognet_server.runs.state import StrategyState
 from nognet_server.strategies.registry import RULES
 from nognet_server.strategies.rule import Combined, RoundInput
 

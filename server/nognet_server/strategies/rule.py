@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nognet.wire.flat import FlatWeights
 from nognet.wire.records import TrainReply
-from nognet_server.state import StrategyState
+from nognet_server.runs.state import StrategyState
 
 Wide = NDArray[np.float64]
 

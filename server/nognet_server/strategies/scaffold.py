@@ -19,7 +19,7 @@ import numpy as np
 from nognet.config import FedAvgConfig, ScaffoldConfig
 from nognet.errors import FederationError
 from nognet.wire.flat import FlatWeights
-from nognet_server.state import StrategyState
+from nognet_server.runs.state import StrategyState
 from nognet_server.strategies.averaging import fedavg
 from nognet_server.strategies.rule import Combined, RoundInput
 

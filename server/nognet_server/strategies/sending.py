@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import FedAvg, FedProx
 from nognet.config import FedProxConfig, StudyConfig
 from nognet.wire.records import ReplyForm, TrainTask
 from nognet_server.flower_adapter import Chosen
-from nognet_server.state import StrategyState
+from nognet_server.runs.state import StrategyState
 from nognet_server.strategies.scaffold import corrections
 from nognet_server.strategies.through_flower import EVERY_SITE
 

@@ -35,7 +35,7 @@ KNOWN = {
     "central.py: err.code",
     "updates.py: err.code",
     "round_steps.py: err.code",
-    "consent.py: found[0].code",
+    "door.py: found[0].code",
     # a constant
     "prepare.py: CACHE_WRITE",
     "stored_pair.py: CACHE_WRITE",

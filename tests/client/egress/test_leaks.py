@@ -18,8 +18,8 @@ from nognet_client.app import build_app
 from nognet_client.flower_adapter import error_reply
 from nognet_client.tasks import Work
 from nognet_server.app import app as server_app
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder, new_run_folder, write_study
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.engine import SimulatedSite, simulate
 
 from nognet.config import load_site

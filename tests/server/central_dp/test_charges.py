@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nognet_server.central_dp import charges
 from nognet_server.central_dp.charges import CentralState, read_charges, write_charges
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from nognet.errors import FederationError, PrivacyError
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nognet_server.central_dp.mechanism import BoundedSum, bounded_sum, release
 from nognet_server.central_dp.rounds import noised, plan_for
-from nognet_server.round_loop import after_training
-from nognet_server.run_folder import RunFolder
+from nognet_server.rounds.loop import after_training
+from nognet_server.runs.folder import RunFolder
 
 from nognet.config import AdaptiveClipping
 from nognet.privacy.central import CentralPlan

@@ -19,11 +19,11 @@ from nognet_server.central_dp.rounds import (
     spent_entry,
     spent_text,
 )
-from nognet_server.checkpoints import RunIdentity, load_checkpoint, save_checkpoint
-from nognet_server.opening import open_run
-from nognet_server.run_config import RunSettings
-from nognet_server.run_folder import RunFolder
-from nognet_server.state import ServerState
+from nognet_server.runs.checkpoints import RunIdentity, load_checkpoint, save_checkpoint
+from nognet_server.runs.flower_config import RunSettings
+from nognet_server.runs.folder import RunFolder
+from nognet_server.runs.opening import open_run
+from nognet_server.runs.state import ServerState
 from nognet_server.strategies import shares_of
 
 from nognet.errors import PrivacyBudgetError

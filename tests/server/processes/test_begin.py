@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nognet_server.beginning import PRETRAINING
 from nognet_server.processes.status import StatusFiles, read_state
 from nognet_server.processes.supervisor import Watched, _begin
-from nognet_server.run_folder import RunFolder, new_run_folder
+from nognet_server.runs.beginning import PRETRAINING
+from nognet_server.runs.folder import RunFolder, new_run_folder
 
 from nognet.config import StudyConfig
 from nognet.fit.model_file import load_model

@@ -17,7 +17,7 @@ from nognet_server.processes.observe import (
     stop,
 )
 from nognet_server.processes.status import StatusFiles
-from nognet_server.run_folder import RunFolder
+from nognet_server.runs.folder import RunFolder
 
 from nognet.errors import ConfigError, NognetError
 from nognet.supervision.lock import exclusive

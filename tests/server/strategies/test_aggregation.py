@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nognet_server.checkpoints import RunIdentity, load_checkpoint, save_checkpoint
-from nognet_server.run_folder import RunFolder
-from nognet_server.state import ServerState, StrategyState
+from nognet_server.runs.checkpoints import RunIdentity, load_checkpoint, save_checkpoint
+from nognet_server.runs.folder import RunFolder
+from nognet_server.runs.state import ServerState, StrategyState
 from nognet_server.strategies import RULES
 
 from nognet.config import STRATEGY_NAMES, StudyConfig

@@ -1,0 +1,49 @@
+"""Which updates this site gives in the clear, and which as part of a secure sum alone."""
+
+from __future__ import annotations
+
+from nognet.config import (
+    SiteConfig,
+    parse_study_json,
+)
+from nognet.errors import PrivacyError
+from nognet_client.masking.keys import peers_of, signing_key
+
+
+def check_can_sum(study_json: str, site: SiteConfig) -> None:
+    """Refuse a study before it starts whose updates this site will not give.
+
+    Raises:
+        PrivacyError: the study sums securely and the site has no keys to believe, or the study
+            doesn't and the site takes part in nothing else.
+        ProvisionError: a key is missing or wrong.
+        ConfigError: the study can't be read by this release.
+    """
+    if parse_study_json(study_json).secure_aggregation is None:
+        check_may_leave_unmasked(study_json, site)
+        return
+    signing_key(site)
+    peers_of(site)
+
+
+def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:
+    """Refuse to give an update, or a model, in the clear where it is to be masked.
+
+    Raises:
+        PrivacyError: the study sums securely, or the site takes part in nothing else.
+        ConfigError: the study can't be read by this release.
+    """
+    study = parse_study_json(study_json)
+    if study.secure_aggregation is not None:
+        raise PrivacyError(
+            f"study '{study.name}' sums updates securely, and the coordinator asks for one in the "
+            "clear",
+            code="secure-in-clear",
+        )
+    if site.secure_aggregation is not None and site.secure_aggregation.required:
+        raise PrivacyError(
+            f"{site.name} takes part in studies with secure_aggregation alone, and '"
+            f"{study.name}' has none; secure_aggregation.required: false in site.yaml would "
+            "let it",
+            code="secure-required",
+        )

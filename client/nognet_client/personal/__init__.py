@@ -1,0 +1,1 @@
+"""What of a run's model is a site's own, and stays there."""

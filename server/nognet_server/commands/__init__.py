@@ -1,0 +1,1 @@
+"""What a coordinator types: `nognet-server`, and what is done beside a running one."""

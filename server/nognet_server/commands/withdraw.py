@@ -1,0 +1,59 @@
+"""`nognet-server withdraw | release`: a site leaves a run for good, or may come back to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nognet.console import emit, say
+
+
+def withdraw(
+    site: Annotated[str, typer.Argument(help="The site's name.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/demo.")],
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete", help="Also delete the old run's weights that the site's data shaped."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost, and change nothing.")
+    ] = False,
+) -> None:
+    """Go on from the last round without a trace of a site that withdraws, and say what it costs.
+
+    Writes the run `<run>-without-<site>`; `nognet-server --resume` trains it on. Revoke the site's
+    key too: remove its `.pub` from the folder of registered keys.
+    """
+    from nognet_server.runs import withdrawal
+    from nognet_server.runs.folder import existing_run_folder
+
+    folder = existing_run_folder(run)
+    plan = withdrawal.plan_withdrawal(folder, site)
+    for line in plan.lines():
+        emit(line)
+    if dry_run:
+        return
+    target = withdrawal.withdraw(folder, plan)
+    deleted = withdrawal.delete_traces(folder, plan) if delete else []
+    for path in deleted:
+        say(f"deleted {path}")
+    if plan.rounds_lost and not delete:
+        say(f"{folder.path} still holds weights that {site} shaped: --delete removes them")
+    say(f"go on with: nognet-server --resume {target.path}")
+
+
+def release(
+    site: Annotated[str, typer.Argument(help="The site's name.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/demo.")],
+) -> None:
+    """Let a quarantined site take part again when the run is resumed."""
+    from nognet_server.runs import warm_start
+    from nognet_server.runs.folder import existing_run_folder
+
+    folder = existing_run_folder(run)
+    warm_start.release(folder, site)
+    say(f"{site} may take part again: nognet-server --resume {folder.path}")

@@ -1,0 +1,1 @@
+"""A run from its first weights to its model: its folder, state, checkpoints, and how it goes on."""

@@ -1,0 +1,202 @@
+"""A site withdraws: a run goes on from before its first contribution, without it.
+
+Every round's entry holds which sites counted and with what weight; every checkpoint, from which
+round on the weights hold something of which site, so that a deleted checkpoint hides no trace. The
+last state whose weights hold nothing of the site becomes the last one of a new run, under a new
+token; the old run's later weights, in which the site's data left a trace, can be deleted.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nognet.errors import ConfigError, FederationError
+from nognet.fit.parts import shared_spec
+from nognet.wire.flat import flat_length
+from nognet_server.runs.checkpoints import (
+    latest_round,
+    load_checkpoint,
+    load_identity,
+    save_checkpoint,
+)
+from nognet_server.runs.folder import RunFolder, load_run_study, supersede
+from nognet_server.runs.metrics_document import utc_now
+from nognet_server.runs.state import ServerState
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What a withdrawal costs.
+
+    Attributes:
+        site: Who withdraws.
+        rounds: Rounds in which it counted, with its weight in each.
+        keep_round: The last round without a trace of it.
+        last_round: The last round of the run.
+        seconds_lost: Wall time of the rounds to be trained again.
+        metric: The study's selection metric.
+        value_before: Its best value in the run.
+        value_kept: Its best value up to `keep_round`; None if no round is kept.
+    """
+
+    site: str
+    rounds: Mapping[int, float | None]
+    keep_round: int
+    last_round: int
+    seconds_lost: float
+    metric: str
+    value_before: float | None
+    value_kept: float | None
+
+    @property
+    def rounds_lost(self) -> int:
+        """Rounds to be trained again."""
+        return self.last_round - self.keep_round
+
+    def lines(self) -> list[str]:
+        """Say what it costs."""
+        if not self.rounds_lost:
+            return [f"{self.site} counted in no round: nothing is lost, it is asked no more"]
+        share = ", ".join(
+            f"{number}: {'hidden' if weight is None else f'{weight:.1%}'}"
+            for number, weight in self.rounds.items()
+        )
+        return [
+            f"{self.site} counted in {len(self.rounds)} of {self.last_round} rounds ({share})",
+            (
+                f"kept: the state after round {self.keep_round}; to be trained again: "
+                f"{self.rounds_lost} rounds, {self.seconds_lost:.0f} s at their pace"
+            ),
+            (
+                f"best validation {self.metric}: {_figure(self.value_before)} with the site, "
+                f"{_figure(self.value_kept)} in the rounds kept"
+            ),
+        ]
+
+
+def contributions(history: Sequence[Mapping[str, Any]], site: str) -> dict[int, float | None]:
+    """Give the rounds in which a site counted, with its weight.
+
+    >>> contributions([{"round": 1, "sites": {"site_a": {"weight": 0.25}}}], "site_a")
+    {1: 0.25}
+    """
+    parts = {int(entry["round"]): entry["sites"].get(site) for entry in history}
+    return {number: _share(part) for number, part in parts.items() if part and _share(part) != 0}
+
+
+def _share(part: Mapping[str, Any]) -> float | None:
+    """Give a site's weight in a round; None: it counted, by as much as a secure sum hides."""
+    weight = part.get("weight", 0.0)
+    return None if weight is None else float(weight)
+
+
+def plan_withdrawal(folder: RunFolder, site: str) -> Withdrawal:
+    """Find the last state without a trace of a site.
+
+    Raises:
+        ConfigError: the run knows no such site, or it has withdrawn already.
+        FederationError: the run has no checkpoint.
+        WireError: a checkpoint is missing or damaged.
+    """
+    state = _last_state(folder)
+    known = {name for entry in state.history for name in entry["sites"]} | {*state.lineage}
+    if site in state.withdrawn:
+        raise ConfigError(f"{site} has withdrawn from {folder.path} already", code="withdrawn")
+    if site not in known:
+        raise ConfigError(
+            f"{folder.path}: no site '{site}' took part; the run knows "
+            f"{', '.join(sorted(known)) or 'none'}",
+            code="no-such-site",
+        )
+    rounds = contributions(state.history, site)
+    first = state.lineage.get(site)
+    keep = state.round_number if first is None else first - 1
+    if keep < 0:
+        raise FederationError(
+            f"{folder.path}: {site} shaped the weights that this run began from; nothing in it is "
+            "without a trace of the site. Start the study anew from other weights",
+            code="parent-weights",
+        )
+    if not folder.checkpoint(keep).is_file():
+        raise FederationError(
+            f"{folder.checkpoint(keep)}: missing; it is the last state without a trace of {site}. "
+            "Restore it, or start the study anew without the site",
+            code="no-checkpoint",
+        )
+    lost = [entry for entry in state.history if entry["round"] > keep]
+    return Withdrawal(
+        site=site,
+        rounds=rounds,
+        keep_round=keep,
+        last_round=state.round_number,
+        seconds_lost=sum(float(entry["seconds"]) for entry in lost),
+        metric=load_run_study(folder).selection.metric,
+        value_before=state.best.value if state.best else None,
+        value_kept=kept.value if (kept := _state(folder, keep).best) else None,
+    )
+
+
+def withdraw(folder: RunFolder, plan: Withdrawal) -> RunFolder:
+    """Make the run that goes on without the site: `<run>-without-<site>`; the old one does not.
+
+    Raises:
+        ConfigError: there is such a folder already.
+    """
+    target = RunFolder(folder.path.with_name(f"{folder.path.name}-without-{plan.site}"))
+    try:
+        target.checkpoints.mkdir(parents=True)
+    except FileExistsError as err:
+        raise ConfigError(
+            f"{target.path}: exists already; the withdrawal was made before: go on with --resume "
+            f"{target.path}, or remove it",
+            code="exists",
+        ) from err
+    shutil.copy2(folder.study, target.study)
+    if folder.charges.is_file():  # what the old run has released stays spent
+        shutil.copy2(folder.charges, target.charges)
+    identity = replace(
+        load_identity(folder, plan.keep_round),
+        run_token=secrets.token_hex(16),
+        started=utc_now(),
+    )
+    for number in range(plan.keep_round + 1):
+        if folder.checkpoint(number).is_file():
+            state = _state(folder, number)
+            gone = tuple(sorted({*state.withdrawn, plan.site}))
+            strikes = {name: n for name, n in state.strikes.items() if name != plan.site}
+            save_checkpoint(target, identity, replace(state, withdrawn=gone, strikes=strikes))
+    supersede(folder, target, plan.site)
+    return target
+
+
+def delete_traces(folder: RunFolder, plan: Withdrawal) -> list[Path]:
+    """Delete the old run's weights in which the site's data left a trace; give what was deleted."""
+    later = range(plan.keep_round + 1, plan.last_round + 1)
+    paths = [folder.model, *(folder.checkpoint(number) for number in later)] if later else []
+    there = [path for path in paths if path.is_file()]
+    for path in there:
+        path.unlink()
+    return there
+
+
+def _last_state(folder: RunFolder) -> ServerState:
+    last = latest_round(folder)
+    if last is None:
+        raise FederationError(
+            f"{folder.path}: no checkpoint; nothing can be gone on with", code="no-checkpoint"
+        )
+    return _state(folder, last)
+
+
+def _state(folder: RunFolder, number: int) -> ServerState:
+    length = flat_length(shared_spec(load_run_study(folder)))
+    return load_checkpoint(folder, number, length=length)
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

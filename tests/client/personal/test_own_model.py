@@ -1,0 +1,56 @@
+"""A site's own part in a run's model: which local weights a round goes on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from nognet_client.personal.model import OwnModel
+
+from nognet.fit.parts import local_names, part_of, shared_spec
+from nognet.fit.weights import initial_weights
+from nognet.wire.flat import flat_length, pack
+from tests.builders.federation import make_site, make_study, opened
+
+TOKEN = "ab" * 16
+
+
+def own_model(folder: Path) -> OwnModel:
+    study = make_study(folder, personalisation={"local": "norms+head"})
+    return OwnModel(study, *opened(make_site(folder, "site_a")), TOKEN)
+
+
+def test_a_site_that_missed_rounds_goes_on_with_what_it_has(tmp_path: Path) -> None:
+    own = own_model(tmp_path)
+    first = initial_weights(own.study.network, own.study.seed)
+    trained = {name: tensor + 1 for name, tensor in first.items()}
+    local, spec = local_names(own.study), shared_spec(own.study)
+    sent = pack(part_of({n: t + 3 for n, t in first.items()}, spec), spec)
+    own.keep(trained, None, 2)
+    for after, kept in ((0, first), (1, first), (2, trained), (7, trained)):
+        found = own.whole_after(sent, after)
+        assert list(found) == list(first)
+        for name, tensor in found.items():
+            expected = kept[name] if name in local else first[name] + 3
+            assert torch.equal(tensor, expected)
+
+
+def test_what_leaves_has_no_place_for_local_parameters(tmp_path: Path) -> None:
+    own = own_model(tmp_path)
+    first = initial_weights(own.study.network, own.study.seed)
+    local = local_names(own.study)
+    other = {name: tensor + 9 if name in local else tensor for name, tensor in first.items()}
+    assert own.shared(first).tobytes() == own.shared(other).tobytes()
+    assert len(own.shared(first)) == flat_length(shared_spec(own.study))
+
+
+def test_scaffold_corrects_shared_parameters_alone(tmp_path: Path) -> None:
+    own = own_model(tmp_path)
+    first = initial_weights(own.study.network, own.study.seed)
+    sent = own.shared({name: torch.ones_like(tensor) for name, tensor in first.items()})
+    correction = own.correction(sent)
+    assert correction is not None
+    local = local_names(own.study)
+    for name, tensor in correction.items():
+        assert bool((tensor == (0.0 if name in local else 1.0)).all())
+    assert own.correction(None) is None
