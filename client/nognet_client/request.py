@@ -23,7 +23,8 @@ class Request:
         run_token: The run.
         config: The site's own word.
         prepared: Its pairs.
-        release: The coordinator's release of nognet, where the message names it.
+        release: The coordinator's release of nognet, where the message names it; a task doesn't,
+            and has the one that was noted at joining (`consent.door`).
     """
 
     study: StudyConfig

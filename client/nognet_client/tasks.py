@@ -11,7 +11,7 @@ from typing import Protocol
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
-from nognet.fit.budget import admit_study
+from nognet.fit.budget import admit_study, has_begun
 from nognet.fit.evaluate import evaluate_split
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
@@ -148,6 +148,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         ConsentError: the round is outside what the site accepts.
         EgressError: the site has fewer training patients than `egress.min_patients`.
         TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
+        PrivacyBudgetError: nothing was charged to the run yet, and the whole of it may not be.
         PrivacyError: the model tells too well who trained it (`leakage.refuse_auc`).
     """
     study = agreed_study(task, site)
@@ -160,6 +161,8 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         return kept
     own, name = OwnModel(study, site.config, site.prepared, task.run_token), site.config.name
     start = own.whole_after(task.weights, task.round_number - 1)
+    if not has_begun(study, site.config, task.run_token):  # joining was refused, or left out
+        _admit(study, site, task.run_token)
     door.begin(asked, "rounds", digest)
     _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
     personal = own.train_personal(start, task.round_number)

@@ -84,6 +84,17 @@ def purpose_of(study: StudyConfig, run_token: str, round_number: int) -> Purpose
     return Purpose(study.name, study.digest(), run_token, round_number)
 
 
+def has_begun(study: StudyConfig, site: SiteConfig, run_token: str) -> bool:
+    """Whether a run needs no admission any more: without privacy, or once a round was charged.
+
+    Raises:
+        PrivacyError: the ledger can't be used.
+    """
+    if stricter(study.privacy, site.privacy) is None:
+        return True
+    return bool(charged_rounds(ledger_of(site).entries(), run_token))
+
+
 def admit_study(
     study: StudyConfig, site: SiteConfig, prepared: PreparedSite, run_token: str = ALONE
 ) -> BudgetForecast | None:

@@ -16,6 +16,7 @@ from nognet_client.tasks import Work
 
 from nognet.config import RoiConfig, StudyConfig
 from nognet.errors import GeometryError, PrivacyError, TrainingError
+from nognet.fit.budget import ledger_of
 from nognet.fit.train import train_round
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.wire.contract import contract, contract_hash
@@ -29,7 +30,7 @@ from nognet.wire.records import (
     TrainReply,
     TrainTask,
 )
-from tests.builders.federation import make_site, make_study, stub_work
+from tests.builders.federation import make_site, make_study, opened, stub_work
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 TOKEN = "ab" * 16
@@ -110,6 +111,22 @@ def test_a_run_over_the_sites_privacy_budget_is_refused_when_it_is_joined(tmp_pa
     answer = ask(build_app(stub_work()), site, MessageType.QUERY, task.to_content())
     assert answer.has_error()
     assert answer.error.reason == "PrivacyBudgetError:budget-run"
+
+
+def test_a_run_over_the_budget_is_not_trained_without_joining_either(tmp_path: Path) -> None:
+    """Two of its rounds would fit: joining is where the whole run is refused."""
+    privacy = {"noise_multiplier": 2.0, "delta": 1e-2, "max_epsilon": 2.0}
+    study = make_study(tmp_path, rounds=4, privacy=privacy)
+    site, app = make_site(tmp_path, "site_a"), build_app(Work())
+    task = JoinTask(study.for_sites(), contract(study), TOKEN)
+    refused = "PrivacyBudgetError:budget-run"
+    assert ask(app, site, MessageType.QUERY, task.to_content()).error.reason == refused
+    for number in (1, 2):
+        content = train_content(train_task(study, round_number=number))
+        answer = ask(app, site, MessageType.TRAIN, content)
+        assert answer.has_error()
+        assert answer.error.reason == refused
+    assert ledger_of(opened(site)[0]).entries() == ()
 
 
 def test_training_gives_the_new_weights_and_counts(tmp_path: Path) -> None:

@@ -104,6 +104,11 @@ def sharing(study: StudyConfig, run: str) -> tuple[str, RecordDict]:
     return "query.share", ShareTask(1, study.for_sites(), digest, run).to_content()
 
 
+def joined_sharing(hospital: Hospital, run: str) -> tuple[str, RecordDict]:
+    assert hospital.ask(*joining(hospital, run=run, **CROSS_SITE)).has_content()
+    return sharing(with_study(hospital, **CROSS_SITE), run)
+
+
 def with_record(hospital: Hospital, name: str, record: Any) -> tuple[str, RecordDict]:
     kind, content = training(hospital)
     content[name] = record
@@ -186,8 +191,12 @@ HOSTILE: dict[str, tuple[Callable[[Hospital], tuple[str, RecordDict]], str]] = {
         "ConsentError:consent-study-changed",
     ),
     "the site's own model, by a study that asks for it": (
-        lambda h: sharing(with_study(h, **CROSS_SITE), OTHER_RUN),
+        lambda h: joined_sharing(h, OTHER_RUN),
         "ConfigError:not-shared",
+    ),
+    "a round of a run that it never joined": (
+        lambda h: training(h, run_token=OTHER_RUN),
+        "ConsentError:consent-release",
     ),
     "the site's own model, which the study doesn't ask for": (
         lambda h: sharing(h.study, RUN),
@@ -250,8 +259,9 @@ HOSTILE: dict[str, tuple[Callable[[Hospital], tuple[str, RecordDict]], str]] = {
 @pytest.mark.parametrize("asked", HOSTILE)
 def test_it_gets_a_code_on_record_and_the_site_lives_on(hospital: Hospital, asked: str) -> None:
     build, code = HOSTILE[asked]
+    kind, content = build(hospital)
     before = len(hospital.recorded())
-    answer = hospital.ask(*build(hospital))
+    answer = hospital.ask(kind, content)
     assert answer.has_error()
     assert answer.error.reason == code
     *earlier, entry = hospital.recorded()[before:]
@@ -276,7 +286,11 @@ def test_new_run_tokens_buy_no_more_rounds(
     hospital: Hospital, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("nognet"), "propagate", True)
-    answers = [hospital.train(1, run_token=f"{number:032x}") for number in range(1000, 1012)]
+    honest = join_task(hospital.study)
+    runs = [f"{number:032x}" for number in range(1000, 1012)]
+    for run in runs:
+        assert hospital.ask("query", dataclasses.replace(honest, run_token=run).to_content())
+    answers = [hospital.train(1, run_token=run) for run in runs]
     trained = [answer.has_content() for answer in answers]
     assert trained == [True] * 5 + [False] * 7  # and the honest one before them: six
     assert {a.error.reason for a in answers[5:]} == {"ConsentError:consent-max-rounds"}

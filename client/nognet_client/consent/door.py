@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import nognet
 from nognet.audit.log import AuditLog, egress_folder
 from nognet.config import ConsentConfig
 from nognet.errors import ConsentError
@@ -27,8 +28,9 @@ from nognet_client.consent.objections import (
     about_run,
     about_spending,
     about_study,
+    readable,
 )
-from nognet_client.consent.served import Book, Kind, ServedRecord, runs_on_disk, with_run
+from nognet_client.consent.served import Book, Kind, Run, ServedRecord, runs_on_disk, with_run
 from nognet_client.egress.room import with_room
 from nognet_client.request import Request
 
@@ -38,11 +40,17 @@ _log = logging.getLogger("nognet.client.consent")
 def check_joining(request: Request, *, now: datetime | None = None) -> None:
     """Hold a study against the consent before the site joins, and note it as the run's.
 
+    The coordinator's release, which only this message names, is noted with the run and holds for
+    all its tasks. A known run has it noted also where it is declined: a coordinator whose new
+    release was declined isn't served on its old one's account.
+
     Raises:
         ConsentError: it is outside; or the run was joined with another study; or all rounds that
             the site agreed to are done.
     """
-    served = ServedRecord(request.config.state).read().of(request.study.name)
+    record = ServedRecord(request.config.state)
+    record.change(lambda book: _with_release(book, request))
+    served = record.read().of(request.study.name)
     _check(request, about_count(request, served, "rounds"), now=now)
     most = request.consent.max_rounds
     if most is not None and served.rounds + request.study.rounds > most:
@@ -91,6 +99,7 @@ def forecast_objections(request: Request, *, now: datetime | None = None) -> tup
         ConsentError: the record of what was done for each study can't be read.
     """
     served = ServedRecord(request.config.state).read().of(request.study.name)
+    request = replace(request, release=nognet.__version__)  # nobody has said another one yet
     study = about_study(request, now or datetime.now(UTC))
     return (*study, *about_count(request, served, "rounds"))
 
@@ -168,8 +177,10 @@ def permitted(statistics: SiteStatistics, consent: ConsentConfig | None) -> Site
 def _check(request: Request, more: Iterable[Objection], *, now: datetime | None) -> None:
     """Decline what is outside; else note which study the run began with."""
     record = ServedRecord(request.config.state)
-    study = about_study(request, now or datetime.now(UTC))
-    _decline(request, (*about_run(request, record.read()), *study, *more))
+    book = record.read()
+    asked = _as_joined(request, book)
+    study = about_study(asked, now or datetime.now(UTC))
+    _decline(request, (*about_run(request, book), *study, *more))
 
     def noted(book: Book) -> Book:
         if request.run_token in book.runs:
@@ -177,9 +188,27 @@ def _check(request: Request, more: Iterable[Objection], *, now: datetime | None)
         _log.info("%s: %s", request.config.name, request.words)
         _note_in_audit_log(request)
         kept = runs_on_disk(request.config.state)
-        return with_run(book, request.run_token, request.digest, on_disk=kept)
+        run = Run(request.digest, readable(request.release))
+        return with_run(book, request.run_token, run, on_disk=kept)
 
     record.change(noted)
+
+
+def _as_joined(request: Request, book: Book) -> Request:
+    """Add the coordinator's release to a task, which doesn't name it, as it was at joining."""
+    known = book.runs.get(request.run_token)
+    if request.release is not None or known is None:
+        return request
+    return replace(request, release=known.release)
+
+
+def _with_release(book: Book, request: Request) -> Book:
+    """Note the coordinator's release of a run that is known already; its place stays."""
+    known = book.runs.get(request.run_token)
+    if known is None or known.digest != request.digest:
+        return book
+    run = replace(known, release=readable(request.release))
+    return replace(book, runs={**book.runs, request.run_token: run})
 
 
 def _note_in_audit_log(request: Request) -> None:

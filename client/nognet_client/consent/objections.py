@@ -82,8 +82,8 @@ def _about_name(request: Request) -> Iterator[Objection]:
 def _about_software(request: Request) -> Iterator[Objection]:
     consent = request.consent
     for whose, release in (("here", nognet.__version__), ("at the coordinator", request.release)):
-        if consent.releases is not None and release not in {None, *consent.releases}:
-            shown = release if _RELEASE.fullmatch(str(release)) else "that can't be read"
+        if consent.releases is not None and release not in consent.releases:
+            shown = _release_words(release)
             asked, accepted = f"release {shown} {whose}", ", ".join(consent.releases)
             yield Objection("consent-release", asked, accepted, "releases")
             break
@@ -93,6 +93,17 @@ def _about_software(request: Request) -> Iterator[Objection]:
     if consent.contract_hash not in {None, request.contract_hash}:
         asked = f"a contract of hash {request.contract_hash}"
         yield Objection("consent-contract", asked, str(consent.contract_hash), "contract_hash")
+
+
+def readable(release: str | None) -> str | None:
+    """Give a release as it is noted: one of at most 64 characters that versions have, or none."""
+    return release if release is not None and _RELEASE.fullmatch(release) else None
+
+
+def _release_words(release: str | None) -> str:
+    if release is None:
+        return "that was never told, since this site didn't join the run,"
+    return readable(release) or "that can't be read"
 
 
 def _about_training(request: Request) -> Iterator[Objection]:
@@ -135,9 +146,9 @@ def _about_privacy(request: Request) -> Iterator[Objection]:
 def about_run(request: Request, book: Book) -> Iterator[Objection]:
     """Object to a study that is not the one with which the run was joined."""
     before = book.runs.get(request.run_token)
-    if before not in {None, request.digest}:
+    if before is not None and before.digest != request.digest:
         asked = f"study '{request.study.name}' of sha256 {request.digest}"
-        accepted = f"sha256 {before}, with which the run began"
+        accepted = f"sha256 {before.digest}, with which the run began"
         yield Objection("consent-study-changed", asked, accepted)
 
 

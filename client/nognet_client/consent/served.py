@@ -21,7 +21,9 @@ from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet_client.egress.room import with_room
 
 Kind = Literal["rounds", "evaluations"]
-_VERSION = 1
+_VERSION = 2
+_READABLE = (1, 2)
+"""In version 1 of the record a run was the digest of its study alone."""
 _KEPT_RUNS = 64
 
 
@@ -58,11 +60,25 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Run:
+    """What a run began with.
+
+    Attributes:
+        digest: Of its study.
+        release: Of nognet at the coordinator, as it said when it last asked the site to join; None
+            where it never did.
+    """
+
+    digest: str
+    release: str | None = None
+
+
+@dataclass(frozen=True)
 class Book:
-    """The whole record: study name -> what was done, run token -> digest of its study."""
+    """The whole record: study name -> what was done, run token -> what the run began with."""
 
     studies: Mapping[str, Served] = field(default_factory=dict)
-    runs: Mapping[str, str] = field(default_factory=dict)
+    runs: Mapping[str, Run] = field(default_factory=dict)
 
     def of(self, study: str) -> Served:
         """What was done for a study."""
@@ -118,16 +134,16 @@ class ServedRecord:
         write_text_atomic(self.path, _text(book), mode=0o600)
 
 
-def with_run(book: Book, token: str, digest: str, *, on_disk: Collection[str] = ()) -> Book:
-    """Note a run and its study.
+def with_run(book: Book, token: str, run: Run, *, on_disk: Collection[str] = ()) -> Book:
+    """Note a run, its study and its coordinator's release.
 
     The last runs are kept, and all of which the site has something on disk: that was made for this
     study, and is given for no other.
     """
-    others = {run: known for run, known in book.runs.items() if run != token}
-    forgotten = [run for run in others if run not in on_disk][: -(_KEPT_RUNS - 1)]
-    kept = {run: known for run, known in others.items() if run not in forgotten}
-    return replace(book, runs={**kept, token: digest})
+    others = {name: known for name, known in book.runs.items() if name != token}
+    forgotten = [name for name in others if name not in on_disk][: -(_KEPT_RUNS - 1)]
+    kept = {name: known for name, known in others.items() if name not in forgotten}
+    return replace(book, runs={**kept, token: run})
 
 
 def runs_on_disk(state_folder: Path) -> frozenset[str]:
@@ -148,16 +164,23 @@ def _text(book: Book) -> str:
             }
             for name, served in sorted(book.studies.items())
         },
-        "runs": dict(book.runs),
+        "runs": {token: asdict(run) for token, run in book.runs.items()},
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def _book(content: Mapping[str, Any]) -> Book:
-    if content["version"] != _VERSION:
+    if content["version"] not in _READABLE:
         raise ValueError("another version")
     studies = {str(name): _served(entry) for name, entry in content["studies"].items()}
-    return Book(studies, {str(run): str(digest) for run, digest in content["runs"].items()})
+    return Book(studies, {str(token): _run(entry) for token, entry in content["runs"].items()})
+
+
+def _run(entry: str | Mapping[str, Any]) -> Run:
+    if isinstance(entry, str):
+        return Run(entry)
+    release = entry["release"]
+    return Run(str(entry["digest"]), None if release is None else str(release))
 
 
 def _served(entry: Mapping[str, Any]) -> Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from nognet_client.consent import door
 from nognet_client.consent.objections import about_hours, about_study
 from nognet_client.consent.served import ServedRecord
 from nognet_client.consent.words import consent_words
-from nognet_client.evaluating import evaluate
+from nognet_client.evaluating import evaluate, share
 from nognet_client.request import Request, study_digest
 from nognet_client.tasks import Site, Work, join, train
 
@@ -25,7 +26,7 @@ from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.wire.contract import PROTOCOL_VERSION, contract, contract_hash
 from nognet.wire.flat import pack
-from nognet.wire.records import EvaluateTask, JoinTask, TrainTask
+from nognet.wire.records import EvaluateTask, JoinTask, ShareTask, TrainTask
 from tests.builders.federation import make_site, make_study, opened, stub_work
 
 TOKEN, OTHER = "ab" * 16, "cd" * 16
@@ -54,7 +55,8 @@ def evaluate_task(study: StudyConfig, number: int = 1, *, split: Any = "test") -
 
 
 def codes(site: Site, study: StudyConfig, **changes: Any) -> list[str]:
-    return [found.code for found in about_study(request(site, study, **changes), NOON)]
+    asked = request(site, study, **{"release": nognet.__version__, **changes})
+    return [found.code for found in about_study(asked, NOON)]
 
 
 PRIVACY = {"noise_multiplier": 1.0, "delta": 1e-3}
@@ -80,7 +82,7 @@ def test_a_study_at_every_limit_is_inside(tmp_path: Path) -> None:
         "studies": [{"name": "tiny", "sha256": study_digest(study)}],
         "contract_hash": contract_hash(contract(study)),
     }
-    assert codes(site_with(tmp_path, **limits), study, release=nognet.__version__) == []
+    assert codes(site_with(tmp_path, **limits), study) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,42 @@ def test_a_coordinator_of_another_release_is_outside(tmp_path: Path) -> None:
     assert codes(site, make_study(tmp_path), release="99.0.0") == ["consent-release"]
     (found,) = about_study(request(site, make_study(tmp_path), release="\x1b[31m" * 999), NOON)
     assert "\x1b" not in found.words
+    (found,) = about_study(request(site, make_study(tmp_path)), NOON)
+    assert "this site didn't join the run" in found.words
     assert len(found.words) < 300
+
+
+def joining(study: StudyConfig, release: str = nognet.__version__) -> JoinTask:
+    return JoinTask(study.for_sites(), {**contract(study), "nognet": release}, TOKEN)
+
+
+def test_a_run_that_was_never_joined_has_no_release_to_accept(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), site_with(tmp_path, releases=[nognet.__version__])
+    share_task = ShareTask(1, study.for_sites(), contract_hash(contract(study)), TOKEN)
+    tasks: tuple[Callable[[], object], ...] = (
+        lambda: train(train_task(study), site, stub_work()),
+        lambda: evaluate(evaluate_task(study), site, stub_work()),
+        lambda: share(share_task, site),
+    )
+    for answer in tasks:
+        with pytest.raises(ConsentError, match="didn't join the run") as found:
+            answer()
+        assert found.value.code == "consent-release"
+    join(joining(study), site, stub_work())
+    train(train_task(study), site, stub_work())
+    evaluate(evaluate_task(study), site, stub_work())
+
+
+def test_the_release_of_the_last_joining_holds_for_a_runs_tasks(tmp_path: Path) -> None:
+    study, site = make_study(tmp_path), site_with(tmp_path, releases=[nognet.__version__])
+    join(joining(study), site, stub_work())
+    train(train_task(study), site, stub_work())
+    with pytest.raises(ConsentError):
+        join(joining(study, "99.0.0"), site, stub_work())
+    with pytest.raises(ConsentError, match=r"release 99\.0\.0 at the coordinator"):
+        train(train_task(study, 2), site, stub_work())
+    join(joining(study), site, stub_work())
+    train(train_task(study, 2), site, stub_work())
 
 
 def test_epsilon_is_that_of_all_rounds_together(tmp_path: Path) -> None:

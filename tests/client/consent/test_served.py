@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nognet_client.consent.served import Book, Served, ServedRecord, runs_on_disk, with_run
+from nognet_client.consent.served import (
+    Book,
+    Run,
+    Served,
+    ServedRecord,
+    runs_on_disk,
+    with_run,
+)
 
 from nognet.errors import ConsentError
 from nognet.privacy.accounting import NoisedSteps
@@ -24,9 +31,9 @@ def counted(book: Book, study: str, digest: str) -> Book:
 def test_what_was_counted_is_read_again(tmp_path: Path) -> None:
     record = ServedRecord(tmp_path)
     assert record.read() == Book()
-    record.change(lambda book: with_run(counted(book, "lung", "aa"), "run1", "d1"))
+    record.change(lambda book: with_run(counted(book, "lung", "aa"), "run1", Run("d1", "1.0")))
     found = ServedRecord(tmp_path).read()
-    assert found.runs == {"run1": "d1"}
+    assert found.runs == {"run1": Run("d1", "1.0")}
     assert found.of("lung").rounds == 1
     assert found.of("lung").noised.entries == (STEPS,)
     assert found.of("lung").is_counted("rounds", "aa")
@@ -59,6 +66,13 @@ def test_processes_side_by_side_forget_none(tmp_path: Path) -> None:
     assert ServedRecord(tmp_path).read().of("lung").rounds == 30
 
 
+def test_runs_of_an_earlier_record_have_no_release(tmp_path: Path) -> None:
+    record = ServedRecord(tmp_path)
+    record.path.parent.mkdir()
+    record.path.write_text('{"version": 1, "studies": {}, "runs": {"run1": "d1"}}')
+    assert record.read().runs == {"run1": Run("d1")}
+
+
 NEGATIVE = (
     '{"version": 1, "runs": {}, "studies": '
     '{"a": {"rounds": -1, "evaluations": 0, "noised": [], "last": {}}}}'
@@ -71,7 +85,7 @@ NEGATIVE = (
         "",
         "{",
         "[]",
-        '{"version": 2, "studies": {}, "runs": {}}',
+        '{"version": 3, "studies": {}, "runs": {}}',
         NEGATIVE,
         NEGATIVE.replace("-1", "1").replace(
             "[]", '[{"noise_multiplier": 0, "sample_rate": 1, "steps": 1}]'
@@ -100,7 +114,7 @@ def test_a_record_that_cannot_be_written_stops_the_task(tmp_path: Path) -> None:
 def test_the_last_runs_are_remembered(tmp_path: Path) -> None:
     record = ServedRecord(tmp_path)
     for number in range(70):
-        record.change(lambda book, number=number: with_run(book, f"run{number}", "d"))
+        record.change(lambda book, number=number: with_run(book, f"run{number}", Run("d")))
     runs = json.loads(record.path.read_text())["runs"]
     assert len(runs) == 64
     assert "run69" in runs
@@ -113,6 +127,6 @@ def test_a_run_that_left_something_on_disk_is_not_forgotten_for_others(tmp_path:
     (tmp_path / "secure" / "run2").mkdir(parents=True)
     book = Book()
     for number in range(200):
-        book = with_run(book, f"run{number}", str(number), on_disk=runs_on_disk(tmp_path))
+        book = with_run(book, f"run{number}", Run(str(number)), on_disk=runs_on_disk(tmp_path))
     last = [f"run{number}" for number in range(136, 200)]
     assert [*book.runs] == ["run1", "run2", *last]

@@ -25,6 +25,7 @@ from nognet.errors import (
     ConfigError,
     ConsentError,
     EgressError,
+    PrivacyBudgetError,
     PrivacyError,
     ProvisionError,
     WireError,
@@ -125,6 +126,17 @@ def test_nothing_is_trained_for_shares_that_cant_be_opened(tmp_path: Path) -> No
     forged = {name: {"sealed": row["sealed"][:-1] + b"!"} for name, row in rows.items()}
     with pytest.raises(PrivacyError, match="can't be opened"):
         three.train("site_a", forged)
+    assert not list((three.site("site_a").config.state / "replies").rglob("*.reply"))
+
+
+def test_a_run_over_the_budget_is_not_trained_masked_either(tmp_path: Path) -> None:
+    """Nobody joined here, and one round alone would fit."""
+    privacy = {"noise_multiplier": 2.0, "delta": 1e-2, "max_epsilon": 2.0}
+    three = Three(tmp_path, rounds=4, privacy=privacy)
+    rows = three.for_site("site_a", three.shares(three.keys()))
+    with pytest.raises(PrivacyBudgetError) as caught:
+        three.train("site_a", rows)
+    assert caught.value.code == "budget-run"
     assert not list((three.site("site_a").config.state / "replies").rglob("*.reply"))
 
 
