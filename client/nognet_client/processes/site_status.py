@@ -18,7 +18,7 @@ from nognet.supervision.events import Event
 from nognet.supervision.lock import holder_of
 
 STATUS_NAME = "status.json"
-_CONNECTED = ("waiting", "working", "refused")
+_NEEDS_LINK = ("waiting", "working", "refused")
 _TASKS = {
     "query": "joining a run",
     "query.share": "giving its model to visit other sites",
@@ -36,16 +36,23 @@ def _now() -> str:
 class SiteStatus:
     """What the site does now; each change is one line, and `status.json` for other programs.
 
-    The file's ``connection_since`` is when the site came online, or went offline.
+    A task goes on while the coordinator is away, so the two are kept apart.
+
+    Attributes:
+        link_up: The coordinator answered last.
+        task: What is worked on, with or without the coordinator; empty for nothing.
+        connection_since: When the site came online, or went offline.
     """
 
     path: Path
     address: str
     site: str
     faults: str = ""
+    state: str = ""
     text: str = ""
     was_connected: bool = False
-    is_connected: bool = False
+    link_up: bool = False
+    task: str = ""
     connection_since: str = field(default_factory=_now)
     last_task: str | None = None
     last_round: int | None = None
@@ -53,15 +60,17 @@ class SiteStatus:
 
     def change(self, state: str, text: str, *, level: int = logging.INFO) -> None:
         """Note and tell a state, unless it is what was told last."""
-        if text == self.text:
+        if (state, text) == (self.state, self.text):
             return
-        self.text = text
-        connected = state in _CONNECTED
-        if connected != self.is_connected:
-            self.is_connected, self.connection_since = connected, _now()
+        self.state, self.text = state, text
+        self._note_link(up=state in _NEEDS_LINK)
         log.log(level, "%s", text, extra=self._fields())
         with contextlib.suppress(OSError):  # a full disk must not end the round
             write_json_atomic(self.path, self._document(state))
+
+    def _note_link(self, *, up: bool) -> None:
+        if up != self.link_up:
+            self.link_up, self.connection_since = up, _now()
 
     def _document(self, state: str) -> dict[str, Any]:
         return {
@@ -70,7 +79,7 @@ class SiteStatus:
             "time": time.time(),
             "site": self.site,
             "coordinator": self.address,
-            "connected": self.is_connected,
+            "connected": self.link_up,
             "connection_since": self.connection_since,
             "last_task": self.last_task,
             "last_round": self.last_round,
@@ -84,27 +93,42 @@ class SiteStatus:
     def on_event(self, event: Event) -> None:
         """Follow what the children tell."""
         if event.kind == "connected":
+            self._note_link(up=True)
             again = "reconnected" if self.was_connected else "connected"
             self.was_connected = True
-            self.change("waiting", f"{again} to {self.address}; waiting for a round")
+            now = f"{self.task} goes on" if self.task else "waiting for a round"
+            self._tell("working" if self.task else "waiting", f"{again} to {self.address}; {now}")
         elif event.kind == "lost":
             self.change("lost", f"lost the coordinator {self.address}: {event.text}; trying again")
         elif event.kind == "run-ended":
+            self.task = ""
             self.change("connecting", "the run has ended at the coordinator: its task is dropped")
         elif event.kind == "lease":
             self.change("connecting", event.text)
         elif event.kind == "refused":
-            self.change("refused", f"refused a run: {event.text}", level=logging.ERROR)
+            self._tell("refused", f"refused a run: {event.text}", level=logging.ERROR)
         elif event.kind == "task":
             self.task_since = time.monotonic()
-            self.last_task, self.last_round = _task_text(event), event.values.get("round")
-            self.change("working", _task_text(event))
+            self.task = _task_text(event)
+            self.last_task, self.last_round = self.task, event.values.get("round")
+            self._tell("working", self.task)
         elif event.kind == "task-ended":
+            self.task = ""
             seconds = time.monotonic() - self.task_since
             how = f"done in {seconds:.1f} s"
             if event.values.get("code"):
                 how = f"DIED after {seconds:.1f} s ({describe_exit(int(event.values['code']))})"
-            self.change("waiting", f"{_task_text(event)}: {how}; waiting")
+            waiting = "waiting" if self.link_up else "waiting for the coordinator"
+            self._tell("waiting", f"{_task_text(event)}: {how}; {waiting}")
+
+    def worker_ended(self, how: str) -> None:
+        """Note that the worker died, and its task with it."""
+        self.task = ""
+        self._tell("waiting", f"the worker ended ({how}); starting it again", level=logging.WARNING)
+
+    def _tell(self, state: str, text: str, *, level: int = logging.INFO) -> None:
+        """Tell what the site does; while the coordinator is away, the state says that alone."""
+        self.change(state if self.link_up else self.state or "connecting", text, level=level)
 
 
 def _task_text(event: Event) -> str:

@@ -44,7 +44,7 @@ def supervise(
                 while not stop.wait(LOOP_S):
                     _follow(processes, status)
                     _revive(processes, way, status)
-                    health.set(serving=status.is_connected)
+                    health.set(serving=status.link_up)
         except NognetError as err:
             status.change("ended", str(err), level=logging.DEBUG)
             raise
@@ -72,7 +72,7 @@ class Way:
 
     def is_open(self, status: SiteStatus) -> bool:
         """Wait until it is open; a bad certificate ends a client only at first."""
-        self.health.set(serving=status.is_connected)
+        self.health.set(serving=status.link_up)
         try:
             return wait_for_coordinator(self.link, self.stop, insecure=self.insecure)
         except ProvisionError as err:
@@ -114,4 +114,4 @@ def _note_end(child: Child, code: int, status: SiteStatus) -> None:
             f"lost the coordinator {status.address}: the connection ended; reconnecting",
         )
     else:
-        log.warning("the worker ended (%s); starting it again", describe_exit(code))
+        status.worker_ended(describe_exit(code))

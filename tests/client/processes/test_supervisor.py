@@ -54,10 +54,55 @@ def test_each_change_is_one_line(tmp_path: Path, lines: list[str]) -> None:
         f"connected to {address}; waiting for a round",
         "training, round 3",
         f"lost the coordinator {address}: {lost.text}; trying again",
-        f"reconnected to {address}; waiting for a round",
+        f"reconnected to {address}; training, round 3 goes on",
         "joining a run",
     ]
     assert json.loads(status.path.read_text(encoding="utf-8"))["state"] == "working"
+
+
+def test_a_task_that_ends_while_the_coordinator_is_away_makes_nobody_connected(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    status = SiteStatus(tmp_path / "status.json", LINK.address, "hospital_a")
+    values = {"task": "train", "round": 3}
+    seen = []
+    for event in (
+        Event("connected"),
+        Event("task", values=values),
+        Event("lost", "cut"),
+        Event("task-ended", values={**values, "code": 0}),
+        Event("connected"),
+    ):
+        status.on_event(event)
+        written = json.loads(status.path.read_text(encoding="utf-8"))
+        seen.append((written["state"], written["connected"], status.link_up, status.task))
+    assert seen == [
+        ("waiting", True, True, ""),
+        ("working", True, True, "training, round 3"),
+        ("lost", False, False, "training, round 3"),
+        ("lost", False, False, ""),
+        ("waiting", True, True, ""),
+    ]
+    assert lines[3].endswith("s; waiting for the coordinator")
+    assert lines[4] == f"reconnected to {LINK.address}; waiting for a round"
+
+
+@pytest.mark.parametrize("away", ["lost", "lease", "run-ended"])
+def test_a_new_task_or_refusal_does_not_bring_the_link_back(tmp_path: Path, away: str) -> None:
+    status = SiteStatus(tmp_path / "status.json", LINK.address, "hospital_a")
+    for kind in ("connected", away, "refused", "task"):
+        status.on_event(Event(kind, "why", values={"task": "train", "round": 1}))
+    assert not status.link_up
+    assert json.loads(status.path.read_text(encoding="utf-8"))["state"] in {"lost", "connecting"}
+
+
+def test_a_worker_that_died_has_no_task_that_goes_on(tmp_path: Path, lines: list[str]) -> None:
+    status = SiteStatus(tmp_path / "status.json", LINK.address, "hospital_a")
+    for event in (Event("connected"), Event("task", values={"task": "train", "round": 1})):
+        status.on_event(event)
+    status.worker_ended("SIGKILL")
+    assert (status.state, status.task) == ("waiting", "")
+    assert lines[-1] == "the worker ended (SIGKILL); starting it again"
 
 
 def test_a_died_task_is_told_from_a_done_one(tmp_path: Path, lines: list[str]) -> None:
