@@ -10,12 +10,10 @@ reason. What a site that is still at work would have answered can be waited for 
 from __future__ import annotations
 
 import logging
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
 
 from flwr.app import Error, Message
 from flwr.proto.node_pb2 import NodeInfo
@@ -31,13 +29,12 @@ from nognet_server.rounds.messages import (
     Patience,
     Pending,
 )
+from nognet_server.rounds.sendings import MAX_SENDINGS, refreshed, send
+from nognet_server.rounds.stragglers import straggler_limit_s
 
 _log = logging.getLogger("nognet.server.grid")
 _PUBLIC_CODE = re.compile(r"[A-Za-z]{1,64}:[a-z0-9-]{1,64}")
 _STATUS_EVERY_S = 60.0
-_MINIMUM_TTL_S = 43_200.0
-_MAX_SENDINGS = 20
-_LOST = "(message lost)"
 
 
 def online_nodes(grid: Grid) -> dict[int, NodeInfo]:
@@ -67,16 +64,19 @@ def exchange(
     """
     started = time.monotonic()
     nodes = online_nodes(grid)
-    sent = [_send(grid, envelope, nodes, patience) for envelope in envelopes]
-    again = [replace(item, started=started, last_seen=started, bytes_down=0) for item in carried]
+    sent = [send(grid, envelope, nodes, patience) for envelope in envelopes]
+    again = [
+        replace(item, started=started, last_seen=started, bytes_down=0, is_carried=True)
+        for item in carried
+    ]
     pending = {item.site: item for item in (*sent, *again)}
     done: dict[str, Delivery] = {}
     unanswered: dict[str, Pending] = {}
     told = started
     while pending:
         arrived, lost = _arrivals(grid, pending, patience, tuple(done.values()))
-        for site in lost:  # Flower lost the message, not the site its work: it is sent again
-            pending[site] = replace(pending[site], activated_at=_LOST)
+        for site, error in lost.items():  # Flower lost it, not the site its work: sent again below
+            pending[site] = replace(pending[site], lost=error)
         for delivery in arrived:
             item = pending.pop(delivery.site)
             done[delivery.site] = delivery
@@ -97,34 +97,10 @@ def exchange(
     )
 
 
-def _send(
-    grid: Grid, envelope: Envelope, nodes: Mapping[int, NodeInfo], patience: Patience
-) -> Pending:
-    now = time.monotonic()
-    node = nodes.get(envelope.message.metadata.dst_node_id)
-    message_id = _push(grid, envelope.message, patience)
-    return Pending(
-        site=envelope.site,
-        message=envelope.message,
-        message_ids=(message_id,) if message_id else (),
-        activated_at=node.last_activated_at if node is not None else "",
-        started=now,
-        last_seen=now,
-        bytes_down=content_bytes(envelope.message.content) if message_id else 0,
-    )
-
-
-def _push(grid: Grid, message: Message, patience: Patience) -> str | None:
-    """Send a message that lives a little longer than the deadline; None if it was not taken."""
-    message.metadata.ttl = max(_MINIMUM_TTL_S, patience.longest_s + patience.lost_after_s)
-    ids = [message_id for message_id in grid.push_messages([message]) if message_id]
-    return ids[0] if ids else None
-
-
 def _arrivals(
     grid: Grid, pending: Mapping[str, Pending], patience: Patience, done: Sequence[Delivery]
-) -> tuple[list[Delivery], set[str]]:
-    """Collect what is decided now (replies, sites to give up), and whose message was lost."""
+) -> tuple[list[Delivery], dict[str, str]]:
+    """Collect what is decided now (replies, sites to give up), and whose message was lost how."""
     now = time.monotonic()
     nodes = online_nodes(grid)
     asked = {
@@ -135,7 +111,7 @@ def _arrivals(
     }
     by_id = {message_id: item for item in pending.values() for message_id in item.message_ids}
     decided: dict[str, Delivery] = {}
-    lost: set[str] = set()
+    lost: dict[str, str] = {}
     for reply in grid.pull_messages(asked) if asked else ():
         item = by_id.get(reply.metadata.reply_to_message_id)
         if item is None or item.site in decided:
@@ -143,17 +119,19 @@ def _arrivals(
         if reply.has_content():
             decided[item.site] = _delivered(item, reply, now)
         elif reply.metadata.reply_to_message_id == item.message_ids[-1]:
-            if is_lost(reply.error) and len(item.message_ids) <= _MAX_SENDINGS:
-                lost.add(item.site)
+            if is_lost(reply.error) and len(item.message_ids) < MAX_SENDINGS:
+                lost[item.site] = error_name(reply.error)
             else:
                 reason = _public_reason(reply.error)
                 decided[item.site] = _nothing(item, reason, now)
-    behind_s = _straggler_limit([*done, *decided.values()], len(pending) + len(done), patience)
-    for site, item in pending.items():
+    awaited = [item for site, item in pending.items() if site not in decided]
+    behind_s = straggler_limit_s([*done, *decided.values()], awaited, patience)
+    for item in awaited:
         given_up = _given_up(item, now, patience, behind_s)
-        if site not in decided and given_up is not None:
-            decided[site] = _nothing(item, given_up, now)
-    return [decided[site] for site in sorted(decided)], lost - set(decided)
+        if given_up is not None:
+            decided[item.site] = _nothing(item, given_up, now)
+    lost = {site: error for site, error in lost.items() if site not in decided}
+    return [decided[site] for site in sorted(decided)], lost
 
 
 def _given_up(item: Pending, now: float, patience: Patience, behind_s: float) -> str | None:
@@ -167,21 +145,14 @@ def _given_up(item: Pending, now: float, patience: Patience, behind_s: float) ->
     return "straggler" if waited_s > behind_s else None
 
 
-def _straggler_limit(done: Sequence[Delivery], asked: int, patience: Patience) -> float:
-    """Seconds after which a site is a straggler; infinity until half of the sites have answered."""
-    answered = [delivery.seconds for delivery in done if delivery.content is not None]
-    if patience.straggler_factor is None or not answered or 2 * len(answered) < asked:
-        return math.inf
-    return max(patience.straggler_grace_s, patience.straggler_factor * median(answered))
-
-
 def _delivered(item: Pending, reply: Message, now: float) -> Delivery:
     size = content_bytes(reply.content)
-    return Delivery(item.site, reply.content, None, now - item.started, item.bytes_down, size)
+    return replace(_nothing(item, None, now), content=reply.content, bytes_up=size)
 
 
-def _nothing(item: Pending, reason: str, now: float) -> Delivery:
-    return Delivery(item.site, None, reason, now - item.started, item.bytes_down)
+def _nothing(item: Pending, reason: str | None, now: float) -> Delivery:
+    seconds = now - item.started
+    return Delivery(item.site, None, reason, seconds, item.bytes_down, is_carried=item.is_carried)
 
 
 def _public_reason(error: Error) -> str:
@@ -193,32 +164,7 @@ def _public_reason(error: Error) -> str:
 def _refreshed(
     grid: Grid, pending: Mapping[str, Pending], patience: Patience
 ) -> dict[str, Pending]:
-    """Note who is online, and send again to those whose SuperNode restarted."""
+    """Note who is online, and send again what was lost."""
     now = time.monotonic()
     nodes = online_nodes(grid)
-    return {
-        site: _refreshed_one(grid, item, nodes, now, patience) for site, item in pending.items()
-    }
-
-
-def _refreshed_one(
-    grid: Grid, item: Pending, nodes: Mapping[int, NodeInfo], now: float, patience: Patience
-) -> Pending:
-    node = nodes.get(item.message.metadata.dst_node_id)
-    if node is None:
-        return item
-    if node.last_activated_at == item.activated_at:
-        return replace(item, last_seen=now)
-    _log.warning("%s: its SuperNode restarted; the message is sent again", item.site)
-    metadata = item.message.metadata
-    again = Message(item.message.content, metadata.dst_node_id, metadata.message_type)
-    message_id = _push(grid, again, patience)
-    ids = (*item.message_ids, message_id) if message_id else item.message_ids
-    return replace(
-        item,
-        message=again,
-        message_ids=ids,
-        activated_at=node.last_activated_at,
-        last_seen=now,
-        bytes_down=item.bytes_down + content_bytes(again.content),
-    )
+    return {site: refreshed(grid, item, nodes, now, patience) for site, item in pending.items()}

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import pytest
-from flwr.app import ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from nognet_server.grid import exchange
 from nognet_server.rounds.messages import Envelope, Exchange, Patience
+from nognet_server.rounds.sendings import MAX_SENDINGS
 
 from tests.builders.fake_grid import FakeGrid, FakeNode
 
 pytestmark = pytest.mark.usefixtures("flower_task")
+KEPT = "a reply it has kept is sent again, nothing is trained twice"
 QUICK = Patience(deadline_s=5.0, lost_after_s=0.3, poll_s=0.005)
 
 
@@ -105,7 +108,66 @@ def test_a_message_that_is_lost_again_and_again_is_given_up() -> None:
     node = FakeNode("site_a", lambda _: Error(ErrorCode.NODE_UNAVAILABLE, "lost"))
     grid = FakeGrid({1: node})
     assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "offline"}
-    assert 2 < len(node.received) < 40
+    assert len(node.received) == MAX_SENDINGS
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "lost its reply (reply-lost: it never came whole)"),
+        (ErrorCode.MESSAGE_UNAVAILABLE, "lost the message (message-lost)"),
+        (ErrorCode.NODE_UNAVAILABLE, "held it for offline (offline)"),
+    ],
+)
+def test_what_flower_lost_is_told_by_what_it_lost(
+    code: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(_: Message) -> RecordDict | Error:
+        return Error(code, "lost") if len(node.received) == 1 else content("done")
+
+    node = FakeNode("site_a", answer)
+    grid = FakeGrid({1: node})
+    exchange(grid, envelopes(grid), QUICK)
+    assert caplog.messages == [
+        f"site_a: Flower {words}; the message is sent again (2 of 20); {KEPT}"
+    ]
+
+
+def test_a_supernode_that_began_anew_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    node = FakeNode("site_a", lambda _: content("done") if grid.poll > 12 else None, restarts_at=8)
+    grid = FakeGrid({1: node})
+    exchange(grid, envelopes(grid), QUICK)
+    assert caplog.messages == [
+        f"site_a: its SuperNode came online anew; the message is sent again; {KEPT}"
+    ]
+
+
+def test_a_site_that_was_offline_when_it_was_asked_comes_online(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = FakeNode("site_a", lambda _: content("done") if grid.poll > 8 else None, offline=(0, 4))
+    grid = FakeGrid({1: node})
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "done"}
+    assert caplog.messages == ["site_a: came online; the message is sent again"]
+
+
+def test_a_sending_that_was_not_taken_is_tried_again_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Refusing(FakeGrid):
+        def push_messages(self, messages: Iterable[Message]) -> list[str]:
+            return [] if 8 <= self.poll < 20 else super().push_messages(messages)
+
+    node = FakeNode("site_a", lambda _: content("done"), restarts_at=8)
+    node.answer = lambda _: content("done") if len(node.received) == 2 else None
+    grid = Refusing({1: node})
+    found = exchange(grid, envelopes(grid), QUICK)
+    assert texts(found) == {"site_a": "done"}
+    assert found.deliveries[0].bytes_down == 2 * found.deliveries[0].bytes_up
+    assert [line.split("; ")[1] for line in caplog.messages] == [
+        "Flower does not take the message again",
+        "the message is sent again",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +204,44 @@ def test_a_site_far_behind_the_others_is_given_up_before_the_deadline() -> None:
     found = exchange(grid, envelopes(grid), patience)
     assert texts(found) == {"site_a": "a", "site_b": "b", "site_c": "straggler"}
     assert found.deliveries[2].seconds < 5.0
+
+
+def test_a_late_answer_makes_no_site_a_straggler() -> None:
+    late = FakeNode("site_b", lambda _: content("late") if grid.poll > 60 else None)
+    healthy = FakeNode("site_a", lambda _: None)
+    grid = FakeGrid({2: late})
+    first = exchange(grid, envelopes(grid), Patience(deadline_s=0.1, poll_s=0.005))
+    grid.nodes[1] = healthy
+    due = time.monotonic() + 1.0
+    healthy.answer = lambda _: content("a") if time.monotonic() > due else None
+    patience = Patience(deadline_s=60.0, poll_s=0.005, straggler_factor=3.0, straggler_grace_s=0.1)
+    asked = [e for e in envelopes(grid) if e.site == "site_a"]
+    found = exchange(grid, asked, patience, carried=first.unanswered)
+    assert texts(found) == {"site_a": "a", "site_b": "late"}
+
+
+def test_a_reply_that_was_kept_makes_no_site_a_straggler() -> None:
+    kept = content("kept")
+    kept["metrics"] = MetricRecord({"seconds": 20.0})
+    slow = FakeNode("site_b", lambda _: None)
+    grid = FakeGrid({1: FakeNode("site_a", lambda _: kept), 2: slow})
+    due = time.monotonic() + 0.5
+    slow.answer = lambda _: content("b") if time.monotonic() > due else None
+    patience = Patience(deadline_s=60.0, poll_s=0.005, straggler_factor=3.0, straggler_grace_s=0.1)
+    assert texts(exchange(grid, envelopes(grid), patience)) == {"site_a": "kept", "site_b": "b"}
+
+
+def test_sites_that_declined_do_not_keep_a_silent_one_waited_for() -> None:
+    declined = "ConsentError:consent-max-rounds"
+    decline = {n: FakeNode(f"site_{n}", lambda _: Error(2, declined)) for n in (2, 3)}
+    grid = FakeGrid({1: answers("a"), **decline, 4: FakeNode("site_4", lambda _: None)})
+    patience = Patience(deadline_s=60.0, poll_s=0.005, straggler_factor=3.0, straggler_grace_s=0.1)
+    assert texts(exchange(grid, envelopes(grid), patience)) == {
+        "site_2": declined,
+        "site_3": declined,
+        "site_4": "straggler",
+        "site_a": "a",
+    }
 
 
 def test_nobody_is_a_straggler_before_half_of_the_sites_have_answered() -> None:

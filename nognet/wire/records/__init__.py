@@ -17,6 +17,7 @@ from nognet.wire.records.parts import (
     WEIGHTS,
     content_bytes,
     content_digest,
+    stated_seconds,
     weights_record,
 )
 from nognet.wire.records.secure import (
@@ -61,5 +62,6 @@ __all__ = [
     "TrainTask",
     "content_bytes",
     "content_digest",
+    "stated_seconds",
     "weights_record",
 ]

@@ -98,6 +98,15 @@ def numbers_of(
     return numbers
 
 
+def stated_seconds(content: RecordDict) -> float:
+    """Read how long a reply says that its work took, before it is checked; 0 if it does not say."""
+    record = content.get(METRICS)
+    stated = record.get("seconds") if isinstance(record, MetricRecord) else None
+    if not isinstance(stated, int | float) or not math.isfinite(stated):
+        return 0.0
+    return max(0.0, float(stated))
+
+
 def optional_number(
     numbers: Mapping[str, float], key: str, low: float, high: float
 ) -> float | None:

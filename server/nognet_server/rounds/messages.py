@@ -50,6 +50,7 @@ class Delivery:
         seconds: From sending to the reply.
         bytes_down: Payload to the site, all sendings together.
         bytes_up: Payload of the reply.
+        is_carried: Whether it is of an earlier exchange's message, whose clock started anew.
     """
 
     site: str
@@ -58,6 +59,7 @@ class Delivery:
     seconds: float
     bytes_down: int
     bytes_up: int = 0
+    is_carried: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Patience:
         lost_after_s: For a site that is offline.
         poll_s: Between two looks.
         site_deadlines_s: Other deadlines for single sites.
-        straggler_factor: Once half of the sites have answered, the others have so many times the
-            median site's seconds; None: they have their deadlines.
+        straggler_factor: Once half of the sites that can still answer have answered, the others
+            have so many times the median site's seconds; None: they have their deadlines.
         straggler_grace_s: And at least so long.
     """
 
@@ -102,7 +104,21 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Pending:
-    """A message that is under way."""
+    """A message that is under way.
+
+    Attributes:
+        site: The site's name.
+        message: As it was sent last.
+        message_ids: One a sending that Flower took.
+        activated_at: When the site's SuperNode came online, as of the last sending; empty if it was
+            offline.
+        started: Since when the reply is awaited.
+        last_seen: When the site was last online.
+        bytes_down: Payload of all sendings.
+        is_carried: Whether it is of an earlier exchange.
+        lost: Name of Flower's error if it lost the last sending.
+        is_refused: Whether Flower did not take the last try to send it again.
+    """
 
     site: str
     message: Message
@@ -111,3 +127,6 @@ class Pending:
     started: float
     last_seen: float
     bytes_down: int
+    is_carried: bool = False
+    lost: str = ""
+    is_refused: bool = False
