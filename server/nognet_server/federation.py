@@ -22,11 +22,13 @@ from nognet_server.rounds.asking import Late, ask_to_evaluate, ask_to_train
 from nognet_server.rounds.cross_site import let_models_visit
 from nognet_server.rounds.hours import HoursAwaited
 from nognet_server.rounds.loop import (
+    RoundFailedError,
     RoundReport,
     after_training,
     barred_sites,
     check_enough,
     finish_round,
+    struck,
 )
 from nognet_server.runs.checkpoints import load_weights, save_checkpoint
 from nognet_server.runs.flower_config import RunSettings
@@ -80,6 +82,9 @@ class _Session:
             status = "completed"
         except (KeyboardInterrupt, SystemExit):
             status = "interrupted"
+            raise
+        except RoundFailedError as err:
+            self._keep_strikes(err.faulty)
             raise
         except OSError as err:
             if err.errno not in DISK_TROUBLE:
@@ -212,6 +217,16 @@ class _Session:
         """Take the state on, and ask no more whom it bars."""
         roster = replace(self.values.roster, barred=barred_sites(self.run.study, state))
         self.values = replace(self.values, state=state, roster=roster)
+
+    def _keep_strikes(self, faulty: frozenset[str]) -> None:
+        """Hold a failed round against who was at fault; round and weights stay as they are."""
+        if not faulty:
+            return
+        self._keep(struck(self.run.study, self.values.state, faulty))
+        try:
+            save_checkpoint(self.run.folder, self.run.identity, self.values.state)
+        except FederationError as err:  # the round's own failure must still be told
+            _log.warning("who was at fault is not kept: %s", err)
 
     def _tell(self, report: RoundReport) -> None:
         study = self.run.study

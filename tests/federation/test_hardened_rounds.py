@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from nognet_client.tasks import Work
 from nognet_server.runs.checkpoints import (
+    latest_round,
     load_checkpoint,
     load_identity,
     save_checkpoint,
@@ -161,6 +162,59 @@ def test_a_quarantine_holds_after_a_resume(tmp_path: Path) -> None:
     assert asked == [1]
     assert metrics.barred == {"site_d": "quarantined"}
     assert metrics.refused == {"site_d": "is quarantined in this run and is asked no more"}
+
+
+def test_a_site_that_breaks_the_quorum_each_time_is_quarantined(tmp_path: Path) -> None:
+    limits = {"minimum_sites": 3, "quorum": 1.0, "quarantine_after": 2}
+    study = make_study(tmp_path, rounds=2, federation=limits)
+    asked: list[int] = []
+    sites = sites_one_hostile(tmp_path)
+    work = work_with(site_d=in_rounds({2}, instead=poisons(asked)))
+    folder = new_run_folder(study)
+    write_study(folder, study)
+    length = flat_length(weight_spec(study.network))
+    for strikes in (1, 2):
+        with pytest.raises(FederationError, match="round 2: 3 usable replies of 4") as failed:
+            run(study, sites, work=work, folder=folder)
+        assert failed.value.exit_code == 9
+        state = load_checkpoint(folder, 1, length=length)
+        assert (latest_round(folder), state.strikes["site_d"]) == (1, strikes)
+        assert (state.round_number, len(state.history)) == (1, 1)
+        if strikes == 1:
+            first = state.weights.copy()
+        assert np.array_equal(state.weights, first)
+    assert read_metrics(folder.path).barred == {"site_d": "quarantined"}
+    run(study, sites, work=work, folder=folder)
+    assert read_metrics(folder.path).status == "completed"
+    assert asked == [2]  # a repeated task is answered from the kept reply
+
+
+def test_a_strike_that_can_not_be_kept_hides_not_why_the_round_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = make_study(tmp_path, rounds=1, federation={"minimum_sites": 4})
+
+    def full(folder: RunFolder, *_: Any) -> Path:
+        raise FederationError(f"{folder.path}: no space", code="checkpoint-not-written")
+
+    monkeypatch.setattr("nognet_server.federation.save_checkpoint", full)
+    work = work_with(site_d=poisons([]))
+    with pytest.raises(FederationError, match="round 1: 3 usable replies of 4"):
+        run(study, sites_one_hostile(tmp_path), work=work)
+    assert "who was at fault is not kept" in caplog.text
+
+
+def test_a_resumed_run_says_that_late_updates_are_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    limits = {"minimum_sites": 1, "stragglers": "next_round"}
+    study = make_study(tmp_path, rounds=1, federation=limits)
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    folder = run(study, sites, work=stub_work())
+    assert "still awaited when the run ended" not in caplog.text
+    run(study, sites, work=stub_work(), folder=folder)
+    assert "updates that were still awaited when the run ended do not count" in caplog.text
 
 
 def test_a_run_goes_on_without_a_site_that_withdraws(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 
 from flwr.app import Message, MessageType
 
-from nognet.errors import FederationError
 from nognet.types import Split
 from nognet.wire.flat import FlatWeights
 from nognet.wire.records import EvaluateTask, TrainTask
 from nognet_server.grid import exchange
 from nognet_server.phases import tell_phase
 from nognet_server.roster import Member
-from nognet_server.rounds.loop import reasons_text, recent_norms
+from nognet_server.rounds.loop import RoundFailedError, reasons_text, recent_norms
 from nognet_server.rounds.messages import Delivery, Envelope, Exchange, Pending
 from nognet_server.rounds.replies import (
     LATE,
@@ -104,7 +103,7 @@ def ask_to_evaluate(
     the global one, as the study says.
 
     Raises:
-        FederationError: no site gave usable statistics, and not because all withhold theirs.
+        RoundFailedError: no site gave usable statistics, and not because all withhold theirs.
     """
     tell_phase("testing" if split == "test" else "evaluating", round_number=round_number)
     busy = [site for site in here if site in (late or {})]
@@ -126,11 +125,12 @@ def ask_to_evaluate(
     found = check_evaluation(done.deliveries, split=split, round_number=round_number)
     evaluation = replace(found, left_out={**found.left_out, **dict.fromkeys(busy, LATE)})
     if not evaluation.is_possible:
-        raise FederationError(
+        raise RoundFailedError(
             f"round {round_number}: no site gave usable {split} figures "
             f"({reasons_text(evaluation.left_out)}); the run goes on with --resume "
             f"{run.folder.path}",
             code="no-usable-reply",
+            faulty=evaluation.faulty,
         )
     return evaluation
 

@@ -59,6 +59,15 @@ class RoundReport:
         }
 
 
+class RoundFailedError(FederationError):
+    """A round has too few usable replies; it tells which sites sent something unusable."""
+
+    def __init__(self, message: str, *, code: str, faulty: frozenset[str]) -> None:
+        """Keep the sites at fault beside message and code."""
+        super().__init__(message, code=code)
+        self.faulty = faulty
+
+
 def check_enough(
     study: StudyConfig, training: Training, *, asked: int, round_number: int, folder: Path
 ) -> None:
@@ -72,18 +81,19 @@ def check_enough(
         folder: The run's, for the message.
 
     Raises:
-        FederationError: they are too few.
+        RoundFailedError: they are too few.
     """
     limits, usable = study.federation, len(training.counted)
     needed = replies_needed(study, asked)
     if usable >= needed:
         return
-    raise FederationError(
+    raise RoundFailedError(
         f"round {round_number}: {usable} usable replies of {asked} sites asked, expected {needed} "
         f"(federation.minimum_sites is {limits.minimum_sites}, quorum {limits.quorum:g}); left "
         f"out: {reasons_text(training.left_out)}. The state after round {round_number - 1} is "
         f"kept; mend the sites and resume with --resume {folder}",
         code="too-few-replies",
+        faulty=training.faulty,
     )
 
 
@@ -178,10 +188,9 @@ def finish_round(
     )
     return (
         replace(
-            state,
+            struck(study, state, training.faulty | evaluation.faulty),
             best=best,
             history=(*state.history, report.to_entry(metric)),
-            strikes=_struck(study, state.strikes, training.faulty | evaluation.faulty),
             lineage={
                 **dict.fromkeys(training.counted, state.round_number),
                 **state.lineage,
@@ -191,11 +200,9 @@ def finish_round(
     )
 
 
-def _struck(
-    study: StudyConfig, strikes: Mapping[str, int], faulty: frozenset[str]
-) -> Mapping[str, int]:
+def struck(study: StudyConfig, state: ServerState, faulty: frozenset[str]) -> ServerState:
     """Count the rounds in which each site was at fault, and say who is asked no more."""
-    most = study.federation.quarantine_after
+    most, strikes = study.federation.quarantine_after, state.strikes
     counted = {site: strikes.get(site, 0) + (site in faulty) for site in {*strikes, *faulty}}
     for site in sorted(faulty):
         if counted[site] == most:
@@ -207,4 +214,4 @@ def _struck(
                 most,
                 site,
             )
-    return dict(sorted(counted.items()))
+    return replace(state, strikes=dict(sorted(counted.items())))

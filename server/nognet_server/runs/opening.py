@@ -126,6 +126,11 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
         loaded = load_checkpoint(folder, last, length=flat_length(spec))
         state = gone_on_with(loaded, folder)
         _log.info("resumed after round %d of %d", last, study.rounds)
+        if study.federation.stragglers == "next_round":
+            _log.info(
+                "updates that were still awaited when the run ended do not count: their sites are "
+                "asked anew"
+            )
     return Run(settings, folder, identity, agreed, spec, grid, time.monotonic(), central), state
 
 

@@ -9,13 +9,13 @@ from typing import TypeVar
 from flwr.app import Message, MessageType
 
 from nognet.config import SecureAggregationConfig
-from nognet.errors import FederationError, NognetError
+from nognet.errors import NognetError
 from nognet.secagg.quantise import Code
 from nognet.secagg.session import Rules, Session
 from nognet.wire.records import SECURE_ACTION, Rows, SecureTask, Step, TrainTask
 from nognet_server.grid import exchange
 from nognet_server.roster import Member
-from nognet_server.rounds.loop import reasons_text
+from nognet_server.rounds.loop import RoundFailedError, reasons_text
 from nognet_server.rounds.messages import Envelope, Exchange, Patience
 from nognet_server.runs.opening import Run
 from nognet_server.runs.state import ServerState
@@ -110,16 +110,17 @@ def check_enough(
     """Hold a step's sites against the threshold of those that began.
 
     Raises:
-        FederationError: they are too few.
+        RoundFailedError: they are too few.
     """
     needed = attempt.rules.needed(began)
     if len(sites) >= needed:
         return
     number = attempt.session.round_number
-    raise FederationError(
+    raise RoundFailedError(
         f"round {number}: {len(sites)} sites {what}, {needed} are needed for a secure sum "
         f"(secure_aggregation.threshold); left out: {reasons_text(tally.left_out)}. The state "
         f"after round {number - 1} is kept; mend the sites and resume with --resume "
         f"{attempt.run.folder.path}",
         code="secure-too-few",
+        faulty=tally.faulty,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nognet_server.rounds.loop import (
+    RoundFailedError,
     after_training,
     barred_sites,
     check_enough,
@@ -17,7 +18,6 @@ from nognet_server.rounds.messages import Delivery
 from nognet_server.rounds.replies import Evaluation
 from nognet_server.runs.state import Best, ServerState
 
-from nognet.errors import FederationError
 from nognet.metrics.statistics import PairRow, SiteStatistics
 from tests.builders.federation import make_study
 from tests.builders.replies import LENGTH, checked, delivered, evaluation, trained
@@ -114,9 +114,14 @@ def test_a_round_needs_the_quorum_of_the_sites_that_were_asked(tmp_path: Path) -
         Delivery("site_c", None, "timeout", 9.0, 10),
     )
     check_enough(study, two, asked=3, round_number=4, folder=tmp_path)
-    with pytest.raises(FederationError, match=r"2 usable replies of 4 .* expected 3") as raised:
+    with pytest.raises(RoundFailedError, match=r"2 usable replies of 4 .* expected 3") as raised:
         check_enough(study, two, asked=4, round_number=4, folder=tmp_path)
     assert "site_c (timeout)" in str(raised.value)
+    assert raised.value.faulty == frozenset()
+    one = checked(delivered(trained("site_a")), delivered(trained("site_b", float("nan"))))
+    with pytest.raises(RoundFailedError) as raised:
+        check_enough(study, one, asked=2, round_number=4, folder=tmp_path)
+    assert raised.value.faulty == {"site_b"}
     assert f"--resume {tmp_path}" in str(raised.value)
 
 
