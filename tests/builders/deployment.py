@@ -151,7 +151,9 @@ class Deployment:
         self, command: str, *arguments: str, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run ``server`` or ``client`` with other arguments, to its end."""
-        module = f"nognet_{command}.commands"
+        module = {"server": "nognet_server.commands.main", "client": "nognet_client.commands"}[
+            command
+        ]
         return subprocess.run(
             [sys.executable, "-c", f"from {module} import main; main()", *arguments],
             capture_output=True,

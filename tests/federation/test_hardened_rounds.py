@@ -19,10 +19,10 @@ from nognet_server.runs.checkpoints import (
 )
 from nognet_server.runs.folder import (
     RunFolder,
-    existing_run_folder,
     new_run_folder,
     write_study,
 )
+from nognet_server.runs.successor import existing_run_folder
 from nognet_server.runs.withdrawal import delete_traces, plan_withdrawal, withdraw
 
 from nognet.errors import ConfigError, FederationError

@@ -76,6 +76,10 @@ def server(  # noqa: PLR0913, PLR0917  each option is an argument
     set_up_logging(log_format)
     if study is None and resume is None:
         raise typer.BadParameter("give a study, or the folder of a run to resume")
+    if resume is not None and warm_start is not WarmStartChoice.fresh:
+        raise typer.BadParameter(
+            f"--resume names the run, --warm-start {warm_start} looks for one: give one of the two"
+        )
     from nognet_server.processes.family import ServeOptions
 
     options = ServeOptions(
@@ -99,12 +103,8 @@ def _run(
     from nognet_server.processes.startup import check_coordinator
     from nognet_server.processes.status import SERVER_LOG
     from nognet_server.processes.supervisor import serve_run
-    from nognet_server.runs.folder import (
-        close_metrics,
-        existing_run_folder,
-        new_run_folder,
-        write_study,
-    )
+    from nognet_server.runs.folder import close_metrics, new_run_folder, write_study
+    from nognet_server.runs.successor import existing_run_folder
     from nognet_server.runs.warm_start import WarmStart, unfinished_run
 
     folder = existing_run_folder(resume) if resume is not None else None

@@ -29,7 +29,7 @@ def withdraw(
     key too: remove its `.pub` from the folder of registered keys.
     """
     from nognet_server.runs import withdrawal
-    from nognet_server.runs.folder import existing_run_folder
+    from nognet_server.runs.successor import existing_run_folder
 
     folder = existing_run_folder(run)
     plan = withdrawal.plan_withdrawal(folder, site)
@@ -52,7 +52,7 @@ def release(
 ) -> None:
     """Let a quarantined site take part again when the run is resumed."""
     from nognet_server.runs import warm_start
-    from nognet_server.runs.folder import existing_run_folder
+    from nognet_server.runs.successor import existing_run_folder
 
     folder = existing_run_folder(run)
     warm_start.release(folder, site)

@@ -119,43 +119,6 @@ def new_run_folder(study: StudyConfig) -> RunFolder:
     raise ConfigError(f"runs: {study.runs} holds 9999 runs named {study.name}; clear it out")
 
 
-def existing_run_folder(path: Path) -> RunFolder:
-    """Open the folder of a run to resume.
-
-    Raises:
-        ConfigError: there is no run in it, or a site has withdrawn from it.
-    """
-    folder = RunFolder(path.resolve())
-    check_not_superseded(folder)
-    if not folder.study.is_file():
-        raise ConfigError(
-            f"{path}: no run to resume (it has no study.yaml); give a folder such as runs/demo"
-        )
-    return folder
-
-
-def supersede(folder: RunFolder, successor: RunFolder, site: str) -> None:
-    """Note that a site has withdrawn from the run, and which run goes on in its place."""
-    write_json_atomic(folder.superseded, {"withdrawn": site, "goes_on_in": successor.path.name})
-
-
-def check_not_superseded(folder: RunFolder) -> None:
-    """Refuse to go on with a run that a site has withdrawn from.
-
-    Raises:
-        ConfigError: it is one; names the run that goes on in its place.
-    """
-    try:
-        note = json.loads(folder.superseded.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    raise ConfigError(
-        f"{folder.path}: {note['withdrawn']} has withdrawn from this run; go on with --resume "
-        f"{folder.path.with_name(note['goes_on_in'])}",
-        code="withdrawn",
-    )
-
-
 def write_study(folder: RunFolder, study: StudyConfig) -> None:
     """Write the study as run; it can be given to a command again.
 

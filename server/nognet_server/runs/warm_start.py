@@ -1,5 +1,8 @@
 """Go on with what there is: an unfinished run of the same study, or a site released to it.
 
+A run that a site has withdrawn from goes on as another one; a new run would ask that site again,
+so none is begun in its place unless somebody says so.
+
 Such a run has weights of its own: they go before the study's `init`, which is for new runs.
 """
 
@@ -13,6 +16,7 @@ from enum import StrEnum
 from nognet.config import StudyConfig
 from nognet.errors import ConfigError, WireError
 from nognet.fit.parts import shared_spec
+from nognet.report.metrics_file import read_metrics
 from nognet.wire.flat import flat_length
 from nognet_server.runs.checkpoints import (
     check_same_study,
@@ -21,7 +25,8 @@ from nognet_server.runs.checkpoints import (
     load_identity,
     save_checkpoint,
 )
-from nognet_server.runs.folder import RunFolder, check_not_superseded, load_run_study
+from nognet_server.runs.folder import RunFolder, load_run_study
+from nognet_server.runs.successor import followed
 
 _log = logging.getLogger("nognet.server")
 
@@ -42,20 +47,29 @@ def unfinished_run(study: StudyConfig, how: WarmStart) -> RunFolder | None:
         how: `fresh` never looks; `auto` says why it begins anew; `require` refuses to.
 
     Returns:
-        The run's folder; None to begin anew.
+        The run's folder, of the one that goes on where sites have withdrawn; None to begin anew.
 
     Raises:
-        ConfigError: `require`, and there is none, it is finished, or the study differs: each key.
+        ConfigError: `require`, and there is none, it is finished, or the study differs: each key;
+            or `auto`, and a new run would ask a site that has withdrawn.
     """
     if how is WarmStart.fresh:
         return None
+    newest = _newest_run(study)
+    folder, gone = (None, ()) if newest is None else followed(newest)
     try:
-        return _last_unfinished(study)
+        return _unfinished(folder, study)
     except (ConfigError, WireError) as err:
         if how is WarmStart.require:
             raise ConfigError(
                 f"--warm-start require: {err}; begin anew with --warm-start fresh",
                 code="no-warm-start",
+            ) from err
+        if gone:
+            raise ConfigError(
+                f"--warm-start auto: {err}; a new run would ask {', '.join(gone)} again, which "
+                "has withdrawn: remove its key, and begin one with --warm-start fresh",
+                code="withdrawn",
             ) from err
         _log.info("a new run is begun: %s", err)
         return None
@@ -83,22 +97,32 @@ def release(folder: RunFolder, site: str) -> None:
     save_checkpoint(folder, load_identity(folder, last), replace(state, strikes=left))
 
 
-def _last_unfinished(study: StudyConfig) -> RunFolder:
+def _newest_run(study: StudyConfig) -> RunFolder | None:
     pattern = re.compile(rf"{re.escape(study.name)}(?:-(\d+))?")
     found = {
         int(match[1] or 1): path
         for path in (study.runs.iterdir() if study.runs.is_dir() else ())
         if (match := pattern.fullmatch(path.name)) and (path / "study.yaml").is_file()
     }
-    if not found:
+    return RunFolder(found[max(found)]) if found else None
+
+
+def _unfinished(folder: RunFolder | None, study: StudyConfig) -> RunFolder:
+    if folder is None:
         raise ConfigError(f"{study.runs} holds no run of study '{study.name}'")
-    folder = RunFolder(found[max(found)])
-    check_not_superseded(folder)
     last = latest_round(folder)
     if last is None:  # killed before its first round, perhaps while it was pre-trained
         check_same_study(load_run_study(folder).for_sites(), study)
         return folder
     check_same_study(load_identity(folder, last).study_json, study)
-    if last >= study.rounds and folder.report.is_file():
+    if _is_completed(folder):
         raise ConfigError(f"{folder.path} is finished")
     return folder
+
+
+def _is_completed(folder: RunFolder) -> bool:
+    """Whether the run says so itself: a limit on privacy may end it before its last round."""
+    try:
+        return read_metrics(folder.metrics).status == "completed"
+    except WireError:
+        return False

@@ -24,9 +24,10 @@ from nognet_server.runs.checkpoints import (
     load_identity,
     save_checkpoint,
 )
-from nognet_server.runs.folder import RunFolder, load_run_study, supersede
+from nognet_server.runs.folder import RunFolder, load_run_study
 from nognet_server.runs.metrics_document import utc_now
 from nognet_server.runs.state import ServerState
+from nognet_server.runs.successor import supersede
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from nognet.config import SiteConfig, StudyConfig, load_site, load_study
 from nognet.config.chaos import Fault, parse_chaos
 from nognet.errors import ConfigError, ContractError
-from nognet_server.runs.folder import RunFolder, existing_run_folder
+from nognet_server.runs.folder import RunFolder
+from nognet_server.runs.successor import existing_run_folder
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from nognet_server.runs.folder import (
     Outcome,
     RunFolder,
     close_metrics,
-    existing_run_folder,
     new_run_folder,
     outcome_of,
     read_outcome,
     write_outcome,
     write_study,
 )
+from nognet_server.runs.successor import existing_run_folder
 
 from nognet.config import load_study
 from nognet.errors import ConfigError, FederationError

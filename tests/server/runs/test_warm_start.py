@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from nognet_server.runs.checkpoints import RunIdentity, load_checkpoint, save_checkpoint
-from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
+from nognet_server.runs.checkpoints import (
+    RunIdentity,
+    latest_round,
+    load_checkpoint,
+    load_identity,
+    save_checkpoint,
+)
+from nognet_server.runs.folder import RunFolder, load_run_study, new_run_folder, write_study
 from nognet_server.runs.state import ServerState
 from nognet_server.runs.warm_start import WarmStart, release, unfinished_run
+from nognet_server.runs.withdrawal import plan_withdrawal, withdraw
 
 from nognet.config import StudyConfig
 from nognet.errors import ConfigError
 from nognet.fit.weights import weight_spec
+from nognet.report.metrics_file import end_run, start_metrics, write_metrics
+from nognet.report.metrics_schema import RunStatus
 from nognet.wire.flat import flat_length
 from tests.builders.federation import make_study
 
@@ -23,8 +34,24 @@ def begun(study: StudyConfig, rounds: int, *, finished: bool = False) -> RunFold
     weights = np.zeros(flat_length(weight_spec(study.network)), np.float32)
     save_checkpoint(folder, identity, ServerState(rounds, weights, strikes={"site_b": 3}))
     if finished:
-        folder.report.write_text("done")
+        end_as(folder, study, "completed")
     return folder
+
+
+def end_as(folder: RunFolder, study: StudyConfig, status: RunStatus) -> None:
+    started = "2026-01-01T00:00:00+00:00"
+    metrics = start_metrics(study.model_dump(mode="json"), started=started)
+    write_metrics(folder.metrics, end_run(metrics, status, ended=started, seconds=1.0))
+
+
+def goes_on_without(folder: RunFolder, site: str) -> RunFolder:
+    """Withdraw a site that counted from the last round on, as its lineage says."""
+    length = flat_length(weight_spec(load_run_study(folder).network))
+    last = latest_round(folder)
+    assert last is not None
+    state = load_checkpoint(folder, last, length=length)
+    save_checkpoint(folder, load_identity(folder, last), replace(state, lineage={site: last + 1}))
+    return withdraw(folder, plan_withdrawal(folder, site))
 
 
 def test_the_last_unfinished_run_of_the_study_is_gone_on_with(tmp_path: Path) -> None:
@@ -60,6 +87,66 @@ def test_another_or_a_finished_run_is_not_gone_on_with(
     with pytest.raises(ConfigError, match=why) as raised:
         unfinished_run(study, WarmStart.require)
     assert "--warm-start fresh" in str(raised.value)
+
+
+def test_a_run_that_a_limit_on_privacy_ended_before_its_last_round_is_finished(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, rounds=3)
+    begun(study, 1, finished=True)
+    assert unfinished_run(study, WarmStart.auto) is None
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
+def test_a_run_with_all_rounds_that_was_not_tested_is_gone_on_with(
+    tmp_path: Path, status: RunStatus
+) -> None:
+    study = make_study(tmp_path, rounds=3)
+    folder = begun(study, 3)
+    folder.report.write_text("of the rounds so far")
+    end_as(folder, study, status)
+    assert unfinished_run(study, WarmStart.auto) == folder
+
+
+@pytest.mark.parametrize("how", [WarmStart.auto, WarmStart.require])
+def test_after_withdrawals_the_run_without_the_sites_is_gone_on_with(
+    tmp_path: Path, how: WarmStart
+) -> None:
+    study = make_study(tmp_path, rounds=3)
+    first = begun(study, 1, finished=True)
+    second = goes_on_without(first, "site_b")
+    assert second.path.name == "tiny-without-site_b"
+    assert unfinished_run(study, how) == second
+    third = goes_on_without(second, "site_a")
+    assert unfinished_run(study, how) == third
+    assert unfinished_run(study, WarmStart.fresh) is None
+
+
+def test_no_new_run_is_begun_by_itself_after_a_withdrawal(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rounds=3)
+    successor = goes_on_without(begun(study, 1), "site_b")
+    changed = make_study(tmp_path, rounds=3, seed=6)
+    again = "ask site_b again, which has withdrawn: remove its key"
+    with pytest.raises(ConfigError, match=again):
+        unfinished_run(changed, WarmStart.auto)
+    end_as(successor, study, "completed")
+    with pytest.raises(ConfigError, match=f"is finished; a new run would {again}"):
+        unfinished_run(study, WarmStart.auto)
+    newer = begun(study, 1)  # somebody said `fresh`
+    assert unfinished_run(study, WarmStart.auto) == newer
+
+
+@pytest.mark.parametrize("note", [None, "{", "[]", '{"withdrawn": "site_b"}'])
+def test_a_successor_that_is_not_found_begins_no_new_run(tmp_path: Path, note: str | None) -> None:
+    study = make_study(tmp_path, rounds=3)
+    folder = begun(study, 1)
+    if note is None:
+        shutil.rmtree(goes_on_without(folder, "site_b").path)
+    else:
+        folder.superseded.write_text(note, encoding="utf-8")
+    with pytest.raises(ConfigError, match="withdrawn from") as refused:
+        unfinished_run(study, WarmStart.auto)
+    assert refused.value.code == "withdrawn"
 
 
 def test_a_released_site_has_nothing_held_against_it(tmp_path: Path) -> None:
