@@ -104,7 +104,7 @@ def _run(
     from nognet_server.processes.status import SERVER_LOG
     from nognet_server.processes.supervisor import serve_run
     from nognet_server.runs.folder import close_metrics, new_run_folder, write_study
-    from nognet_server.runs.successor import existing_run_folder
+    from nognet_server.runs.successor import check_not_superseded, existing_run_folder
     from nognet_server.runs.warm_start import WarmStart, unfinished_run
 
     folder = existing_run_folder(resume) if resume is not None else None
@@ -119,6 +119,7 @@ def _run(
         if folder is None:
             folder = new_run_folder(study)
             write_study(folder, study)
+        check_not_superseded(folder)  # since it was opened a site may have withdrawn
         fields = {"run": folder.path.name}
         set_up_logging(options.log_format, fields=fields, file=folder.logs / SERVER_LOG)
         ended: RunStatus = "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -26,19 +27,22 @@ def withdraw(
     """Go on from the last round without a trace of a site that withdraws, and say what it costs.
 
     Writes the run `<run>-without-<site>`; `nognet-server --resume` trains it on. Revoke the site's
-    key too: remove its `.pub` from the folder of registered keys.
+    key too: remove its `.pub` from the folder of registered keys. A server that is at the run has
+    to be stopped first (exit code 3).
     """
+    from nognet_server.processes.idle import idle_run
     from nognet_server.runs import withdrawal
     from nognet_server.runs.successor import existing_run_folder
 
     folder = existing_run_folder(run)
-    plan = withdrawal.plan_withdrawal(folder, site)
-    for line in plan.lines():
-        emit(line)
-    if dry_run:
-        return
-    target = withdrawal.withdraw(folder, plan)
-    deleted = withdrawal.delete_traces(folder, plan) if delete else []
+    with contextlib.nullcontext() if dry_run else idle_run(folder):
+        plan = withdrawal.plan_withdrawal(folder, site)
+        for line in plan.lines():
+            emit(line)
+        if dry_run:
+            return
+        target = withdrawal.withdraw(folder, plan)
+        deleted = withdrawal.delete_traces(folder, plan) if delete else []
     for path in deleted:
         say(f"deleted {path}")
     if plan.rounds_lost and not delete:
@@ -50,10 +54,15 @@ def release(
     site: Annotated[str, typer.Argument(help="The site's name.")],
     run: Annotated[Path, typer.Option(help="Folder of the run, for example runs/demo.")],
 ) -> None:
-    """Let a quarantined site take part again when the run is resumed."""
+    """Let a quarantined site take part again when the run is resumed.
+
+    A server that is at the run has to be stopped first (exit code 3).
+    """
+    from nognet_server.processes.idle import idle_run
     from nognet_server.runs import warm_start
     from nognet_server.runs.successor import existing_run_folder
 
     folder = existing_run_folder(run)
-    warm_start.release(folder, site)
+    with idle_run(folder):
+        warm_start.release(folder, site)
     say(f"{site} may take part again: nognet-server --resume {folder.path}")
