@@ -42,6 +42,7 @@ from nognet_client.rehearsal import check_rehearsal
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.request import Request
 from nognet_client.site import Site, software_versions
+from nognet_client.spent import check_told_is_charged
 
 _log = logging.getLogger("nognet.client")
 _steps_log = logging.getLogger(STEPS_LOGGER)
@@ -128,6 +129,7 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
 def _admit(study: StudyConfig, site: Site, run_token: str) -> None:
     """Refuse a run that the site's privacy budget doesn't bear, before it starts."""
     if site.prepared.records("train"):  # without any, the coordinator refuses it
+        check_told_is_charged(study, site.config)
         cost = admit_study(study, site.config, site.prepared, run_token)
         if cost is not None:
             _log.info(
@@ -155,6 +157,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     asked = request_of(task, study, site)
     door.check_training(asked, task.round_number)
     check_training_patients(site)
+    check_told_is_charged(study, site.config)
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, TrainReply)
     if kept is not None:

@@ -21,7 +21,9 @@ from nognet.files import write_text_atomic
 
 LEDGER_NAME = "ledger.sqlite"
 MARK_NAME = "ledger.id"
-"""Says beside the ledger that there is one, and which: so that a lost one is missed."""
+"""Says beside the ledger that there is one, which, and its last entry's number as of the last time
+that it was opened: so that a lost one, and an older copy of it, are missed. It is written after the
+ledger, so a crash leaves its number behind, never ahead; a mark of an id alone has none."""
 APPLICATION_ID = 0x6E6F676C  # "nogl"
 SCHEMA_VERSION = 1
 BUSY_S = 300.0
@@ -86,9 +88,10 @@ def opened(folder: Path) -> Iterator[sqlite3.Connection]:
         folder: Made with mode 0700.
 
     Raises:
-        PrivacyError: the ledger is missing though there was one (``ledger-missing``), damaged
-            (``ledger-damaged``), of a newer release (``ledger-newer``), held by another process for
-            too long (``ledger-busy``), or can't be read or written (``ledger-write``).
+        PrivacyError: the ledger is missing though there was one (``ledger-missing``), an older
+            copy of itself (``ledger-behind``), damaged (``ledger-damaged``), of a newer release
+            (``ledger-newer``), held by another process for too long (``ledger-busy``), or can't be
+            read or written (``ledger-write``).
     """
     path = folder / LEDGER_NAME
     with _named_faults(path):
@@ -104,7 +107,8 @@ def opened(folder: Path) -> Iterator[sqlite3.Connection]:
             with _transaction(connection):
                 identity = _check_or_make(connection, folder)
                 yield connection
-            _mark(folder, identity)
+                last = _last_entry(connection)
+            _mark(folder, identity, last)
 
 
 @contextlib.contextmanager
@@ -179,8 +183,12 @@ def _check_or_make(connection: sqlite3.Connection, folder: Path) -> str:
     identity = connection.execute("SELECT id FROM identity").fetchall()
     if len(identity) != 1:
         raise damaged(path, f"it has {len(identity)} identities")
-    if mark.exists() and mark.read_text(encoding="ascii").strip() != identity[0][0]:
+    marked, number = _marked(mark)
+    if marked not in (None, identity[0][0]):
         raise damaged(path, f"it is another ledger than {mark} names")
+    last = _last_entry(connection)
+    if last < number:
+        raise behind(path, f"it ends with entry {last}, {mark} says {number}")
     return str(identity[0][0])
 
 
@@ -207,10 +215,34 @@ def _check_no_gap(connection: sqlite3.Connection, path: Path) -> None:
         raise damaged(path, f"{count} entries, but {given[0] if given else 0} were written")
 
 
-def _mark(folder: Path, identity: str) -> None:
-    mark = folder / MARK_NAME
+def _last_entry(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(number), 0) FROM entries").fetchone()[0])
+
+
+def _marked(mark: Path) -> tuple[str | None, int]:
+    """Read the mark: the ledger's id, None without a mark, and the entries that there were."""
     if not mark.exists():
-        write_text_atomic(mark, identity + "\n", mode=0o600)
+        return None, 0
+    words = mark.read_text(encoding="ascii", errors="replace").split()
+    if not words or len(words) > 2 or not all(word.isdigit() for word in words[1:]):
+        raise damaged(mark.with_name(LEDGER_NAME), f"{mark} is no mark of a ledger")
+    return words[0], int(words[1]) if words[1:] else 0
+
+
+def _mark(folder: Path, identity: str, last: int) -> None:
+    mark = folder / MARK_NAME
+    if _marked(mark) != (identity, last):
+        write_text_atomic(mark, f"{identity}\n{last}\n", mode=0o600)
+
+
+def behind(path: Path, found: str) -> PrivacyError:
+    """Say that the ledger is an older copy of itself: what was spent since is not in it."""
+    return PrivacyError(
+        f"{path}: the privacy ledger is an older copy ({found}); what was spent since is missing. "
+        "Put the newest copy back. Nothing is trained under privacy until then; where there is no "
+        "newer one, a person has to decide (docs/privacy.md, 'Keep it')",
+        code="ledger-behind",
+    )
 
 
 def damaged(path: Path, found: str) -> PrivacyError:

@@ -87,6 +87,38 @@ def test_a_ledger_of_another_folder_is_not_taken_for_this_one(tmp_path: Path) ->
     assert caught.value.code == "ledger-damaged"
 
 
+def test_an_older_copy_is_not_taken_for_the_ledger(tmp_path: Path) -> None:
+    charged(tmp_path, DATA, number=1)
+    older = Ledger(tmp_path).path.read_bytes()
+    charged(tmp_path, DATA, number=2)
+    Ledger(tmp_path).path.write_bytes(older)
+    for use in (lambda: Ledger(tmp_path).entries(), lambda: charged(tmp_path, DATA)):
+        with pytest.raises(PrivacyError, match=r"ends with entry 1, .* says 2.*newest") as caught:
+            use()
+        assert caught.value.code == "ledger-behind"
+
+
+def test_a_crash_between_a_charge_and_its_mark_is_made_up_for(tmp_path: Path) -> None:
+    mark = tmp_path / ledger_file.MARK_NAME
+    charged(tmp_path, DATA, number=1)
+    before = mark.read_text()
+    charged(tmp_path, DATA, number=2)
+    after = mark.read_text()
+    for left in (before, before.split()[0] + "\n"):  # also one of an id alone
+        mark.write_text(left)
+        assert len(Ledger(tmp_path).entries()) == 2
+        assert mark.read_text() == after
+
+
+@pytest.mark.parametrize("content", ["", "an id two", "one two three"])
+def test_a_mark_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    charged(tmp_path, DATA)
+    (tmp_path / ledger_file.MARK_NAME).write_text(content)
+    with pytest.raises(PrivacyError, match="no mark of a ledger") as caught:
+        Ledger(tmp_path).entries()
+    assert caught.value.code == "ledger-damaged"
+
+
 def test_a_crash_between_making_the_ledger_and_its_mark_is_made_up_for(tmp_path: Path) -> None:
     charged(tmp_path, DATA)
     (tmp_path / ledger_file.MARK_NAME).unlink()
