@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nognet.audit.entry import Entry
+from nognet.audit.receipts import receipts_below
 from nognet.errors import EgressError
 from nognet.files import held, write_text_atomic
 
 RECOVERED = "recovered"
-"""Kind of the line that says that a crash had left half a line before it."""
+"""Kind of the line that says what a crash had left: half a line before it, or a receipt."""
 _TAIL_BYTES = 65_536
 
 
@@ -49,16 +50,32 @@ class AuditLog:
         Half a line that a crash left at the end is cut off, and a line says so.
 
         Raises:
-            EgressError: the log's end is not what its head says; somebody has cut or changed it.
+            EgressError: the log's end is not what its head says, or there is no log though there
+                are receipts; somebody has cut, changed or removed it.
             OSError: it can't be written; nothing of the line is left.
             ValueError: the event is not made of JSON values.
         """
         with held(self._lock):
             last, torn = self._tail()
             self._check_head(last)
+            if last is None:
+                self._check_none_is_missing(event)
             if torn:
                 last = self._write(last, {"kind": RECOVERED, "torn_bytes": torn}, cut=torn)
             return self._write(last, event)
+
+    def ends_with_receipt(self, name: str) -> bool:
+        """Tell whether the last whole line that names a receipt names this one.
+
+        Lines without one (of a study that was accepted) may have come behind it.
+        """
+        if not self.path.exists():
+            return False
+        for line in reversed(self.path.read_bytes().splitlines()):
+            entry = Entry.from_line(line)
+            if entry is not None and "receipt" in entry.event:
+                return bool(entry.event["receipt"] == name)
+        return False
 
     def head(self) -> Head | None:
         """Give the head as it was kept; None where there is no log yet.
@@ -110,6 +127,11 @@ class AuditLog:
         if last is not None and last.index == head.index and last.hash != head.hash:
             raise self._damaged(f"line {last.index} is not the one its head names")
 
+    def _check_none_is_missing(self, event: Mapping[str, Any]) -> None:
+        others = receipts_below(self.path.parent) - {event.get("receipt")}
+        if others:
+            raise self._damaged(f"it has no line, though {len(others)} receipts lie beside it")
+
     def _write(self, last: Entry | None, event: Mapping[str, Any], *, cut: int = 0) -> Entry:
         entry = Entry.after(last, event, datetime.now(UTC).isoformat(timespec="milliseconds"))
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -135,7 +157,8 @@ class AuditLog:
     def _damaged(self, found: str) -> EgressError:
         return EgressError(
             f"{self.path}: {found}; nothing is appended and nothing leaves the site. See `nognet "
-            "audit verify`, keep a copy of the folder, and tell your data-protection officer",
+            "audit verify`, keep a copy of the folder, put back what was moved (log, head and "
+            "receipts belong together), and tell your data-protection officer",
             code="audit-damaged",
         )
 

@@ -1,19 +1,21 @@
 """Hold a log against its own chain, its head, an anchor kept elsewhere, and the receipts it names.
 
-A chain finds what was edited, deleted from the middle or put in another order. It can't find that
-its last lines are gone, or that all of it was written anew: for that a hash is needed that was
-noted where the log's writer can't reach it (`nognet audit head` prints it).
+A chain finds what was edited, deleted from the middle or put in another order. Receipts that no
+line names tell that lines are gone from its end, or all of it. Where they were removed with it, or
+all of it was written anew, a hash is needed that was noted where the log's writer can't reach it
+(`nognet audit head` prints it).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nognet.audit.entry import GENESIS, Entry
 from nognet.audit.log import AuditLog, Head
+from nognet.audit.receipts import pending_receipt, receipts_below
 from nognet.errors import EgressError
 
 
@@ -61,6 +63,8 @@ def verify(log: AuditLog, *, anchor: str | None = None) -> Verification:
     hashes: dict[str, int] = {}
     entries, previous, index = 0, GENESIS, 0
     head = _head(log)  # before the lines: one that is appended meanwhile is behind it
+    unnamed = receipts_below(log.path.parent)  # likewise, and each is pending until it has a line
+    unnamed.discard(pending_receipt(log.path.parent) or "")
     exists = log.path.exists()
     for number, entry in read_entries(log.path) if exists else ():
         if entry is None:
@@ -68,9 +72,11 @@ def verify(log: AuditLog, *, anchor: str | None = None) -> Verification:
             continue
         faults += [Fault(number, what) for what in _wrong(entry, previous, index)]
         faults += [Fault(number, what) for what in _receipt_faults(log.path.parent, entry)]
+        unnamed.discard(str(entry.event.get("receipt")))
         hashes[entry.hash] = entry.index
         entries, previous, index = entries + 1, entry.hash, entry.index + 1
     faults += [Fault(0, what) for what in _head_faults(log, head, hashes)]
+    faults += [Fault(0, what) for what in _unnamed_faults(unnamed, entries)]
     if anchor is not None and anchor not in hashes:
         faults.append(
             Fault(0, "the anchor is the hash of no line: the end was cut, or the log written anew")
@@ -118,6 +124,15 @@ def _receipt_faults(folder: Path, entry: Entry) -> Iterator[str]:
         return
     if found != digest:
         yield f"its receipt {name} was changed"
+
+
+def _unnamed_faults(unnamed: Collection[str], entries: int) -> Iterator[str]:
+    """Say which receipts no line names; of a log that is gone only how many there are."""
+    if unnamed and not entries:
+        yield f"the log is gone, though {len(unnamed)} receipts lie beside it"
+        return
+    for name in sorted(unnamed):
+        yield f"no line names the receipt {name}: its line was cut, or the log written anew"
 
 
 def _torn(path: Path) -> int:

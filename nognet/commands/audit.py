@@ -101,6 +101,8 @@ def event_words(event: Mapping[str, Any]) -> str:
     kind = event.get("kind", "unknown")
     if "torn_bytes" in event:
         return f"a crash had left half a line here ({event['torn_bytes']} bytes); cut off"
+    if kind == "recovered":
+        return f"a crash had left {event.get('receipt')} without its line; nothing left with it"
     if "study_sha256" in event:
         return f"{kind}: study {event.get('study')}, {event.get('rounds')} rounds{run}"
     if "code" in event:

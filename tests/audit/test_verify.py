@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from nognet.audit.entry import Entry
 from nognet.audit.log import AuditLog
+from nognet.audit.receipts import pending_path
 from nognet.audit.verify import verify
+from nognet.errors import EgressError
 
 Lines = list[bytes]
 
@@ -96,20 +98,63 @@ def test_a_cut_end_with_a_head_that_fits_is_found_by_the_anchor(tmp_path: Path) 
     assert verify(log, anchor=anchor).faults
 
 
+def with_receipts(folder: Path, count: int = 3) -> AuditLog:
+    """Append lines that each name a receipt, as a site's messages do."""
+    log = AuditLog(folder)
+    for number in range(count):
+        name = f"receipts/run/{number:05d}-train.json"
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'{{"bytes": {number}}}')
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        log.append({"kind": "train", "receipt": name, "receipt_sha256": digest})
+    return log
+
+
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_a_receipt_that_was_changed_is_found(tmp_path: Path, damage: str) -> None:
-    receipt = tmp_path / "receipts" / "r.json"
-    receipt.parent.mkdir()
-    receipt.write_text('{"bytes": 10}')
-    digest = hashlib.sha256(receipt.read_bytes()).hexdigest()
-    log = AuditLog(tmp_path)
-    log.append({"kind": "train", "receipt": "receipts/r.json", "receipt_sha256": digest})
+    log = with_receipts(tmp_path)
     assert verify(log).faults == ()
+    receipt = tmp_path / "receipts/run/00001-train.json"
     if damage == "gone":
         receipt.unlink()
     else:
         receipt.write_text('{"bytes": 11}')
-    assert [fault.line for fault in verify(log).faults] == [1]
+    assert [fault.line for fault in verify(log).faults] == [2]
+
+
+def test_a_log_that_is_gone_is_missed_by_its_receipts_and_none_is_begun(tmp_path: Path) -> None:
+    log = with_receipts(tmp_path, 19)
+    for path in (log.path, log.head_path):
+        path.unlink()
+    (fault,) = verify(log).faults
+    assert "the log is gone, though 19 receipts lie beside it" in fault.what
+    with pytest.raises(EgressError, match=r"though 19 receipts.*put back what was moved") as caught:
+        log.append({"kind": "join"})
+    assert caught.value.code == "audit-damaged"
+    assert not log.path.exists()
+    (tmp_path / "receipts").rename(tmp_path / "receipts of last year")  # moved on purpose, together
+    log.append({"kind": "join"})
+    assert verify(log).faults == ()
+
+
+def test_a_cut_end_is_found_by_its_receipts_though_the_head_fits(tmp_path: Path) -> None:
+    log = with_receipts(tmp_path)
+    lines = log.path.read_bytes().splitlines(keepends=True)[:-1]
+    last = json.loads(lines[-1])
+    log.path.write_bytes(b"".join(lines))
+    log.head_path.write_text(json.dumps({"index": last["index"], "hash": last["hash"]}))
+    (fault,) = verify(log).faults
+    assert "no line names the receipt receipts/run/00002-train.json" in fault.what
+
+
+def test_a_receipt_that_is_being_written_is_no_fault(tmp_path: Path) -> None:
+    log = with_receipts(tmp_path)
+    name = "receipts/run/00003-train.json"
+    (tmp_path / name).write_text("{}")
+    assert len(verify(log).faults) == 1
+    pending_path(tmp_path).write_text(name)
+    assert verify(log).faults == ()
 
 
 def test_no_log_yet_has_no_fault(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ Both are on disk before the message leaves; where they can't be, it doesn't.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nognet.audit.log import AuditLog, egress_folder
+from nognet.audit.log import RECOVERED, AuditLog, egress_folder
+from nognet.audit.receipts import RECEIPTS, pending_path, pending_receipt
 from nognet.errors import EgressError
-from nognet.files import write_text_atomic
+from nognet.files import held, write_text_atomic
 from nognet_client.egress.receipt import About, log_event, receipt_text
 from nognet_client.egress.room import with_room
 
@@ -41,14 +43,33 @@ def record(state: Path, about: About, receipt: Mapping[str, Any]) -> Path:
 
 
 def _write(folder: Path, about: About, receipt: Mapping[str, Any], text: str) -> Path:
-    path = _claimed(folder / "receipts" / about.run, about.file_stem)
-    with contextlib.ExitStack() as undone:
+    """Write receipt and line, one process at a time; what a crash left of another gets its line."""
+    log, pending = AuditLog(folder), pending_path(folder)
+    with held(folder / ".receipt.lock"), contextlib.ExitStack() as undone:
+        _recover(log, folder)
+        path = _claimed(folder / RECEIPTS / about.run, about.file_stem)
         undone.callback(path.unlink, missing_ok=True)  # where nothing leaves, nothing says it did
-        write_text_atomic(path, text, mode=0o600)
         name = path.relative_to(folder).as_posix()
-        AuditLog(folder).append(log_event(receipt, name, text))
+        write_text_atomic(pending, name, mode=0o600)
+        write_text_atomic(path, text, mode=0o600)
+        log.append(log_event(receipt, name, text))
         undone.pop_all()
+        pending.unlink()
     return path
+
+
+def _recover(log: AuditLog, folder: Path) -> None:
+    """Name in the log the receipt that a crash left before its line; nothing left with it."""
+    name = pending_receipt(folder)
+    left = folder / name if name is not None else None
+    if left is None or not left.exists():
+        return
+    if left.stat().st_size == 0:
+        left.unlink()
+    elif not log.ends_with_receipt(str(name)):
+        digest = hashlib.sha256(left.read_bytes()).hexdigest()
+        log.append({"kind": RECOVERED, "receipt": name, "receipt_sha256": digest})
+    pending_path(folder).unlink()
 
 
 def _claimed(folder: Path, stem: str) -> Path:

@@ -18,6 +18,7 @@ from nognet.wire.contract import contract, contract_hash
 from nognet_client.consent.door import forecast_objections
 from nognet_client.consent.objections import Objection
 from nognet_client.forecast.measured import Measured, measure
+from nognet_client.forecast.refusals import Refusal, other_refusals, without_impossible_privacy
 from nognet_client.forecast.sizes import (
     Messages,
     Traffic,
@@ -108,7 +109,7 @@ class Outlook:
         total: And of joining, the test, and models that visit.
         disk: What is used.
         epsilon: What is spent; None without privacy.
-        objections: What would be declined.
+        objections: What would be declined, or refused by the site's other rules.
     """
 
     study: StudyConfig
@@ -123,7 +124,7 @@ class Outlook:
     total: Traffic
     disk: Disk
     epsilon: Epsilon | None
-    objections: tuple[Objection, ...]
+    objections: tuple[Objection | Refusal, ...]
 
     @property
     def is_accepted(self) -> bool:
@@ -149,8 +150,10 @@ def foresee(study: StudyConfig, site: SiteConfig, prepared: PreparedSite) -> Out
     """
     check_same_roi(study, prepared)
     request = Request(study, contract_hash(contract(study)), "0" * 32, site, prepared)
-    epsilon, objections = _epsilon(request), forecast_objections(request)  # they may fail: first
-    measured = measure(study, site, prepared)
+    objections: tuple[Objection | Refusal, ...]
+    objections = (*forecast_objections(request), *other_refusals(request))  # they may fail: first
+    epsilon = _epsilon(request)
+    measured = measure(*without_impossible_privacy(request), prepared)
     messages = Messages(study, site, prepared, measured.statistics)
     return Outlook(
         study=study,

@@ -10,6 +10,7 @@ from typing import Any
 
 from nognet.report.numbers import bytes_text, number, seconds_text
 from nognet_client.forecast.outlook import Epsilon, Outlook
+from nognet_client.forecast.refusals import Refusal
 from nognet_client.forecast.sizes import Traffic
 
 Row = tuple[str, str]
@@ -135,7 +136,8 @@ def _consent(outlook: Outlook) -> Iterator[Row]:
     if outlook.site.consent is None:
         yield "none", "site.yaml has no `consent:`; any study is accepted"
     for objection in outlook.objections:
-        yield "DECLINED", f"{objection.words} [{objection.code}]"
+        what = "REFUSED" if isinstance(objection, Refusal) else "DECLINED"
+        yield what, f"{objection.words} [{objection.code}]"
     if outlook.is_accepted:
         yield "verdict", "this site would take part"
     else:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nognet_client.egress.record as record_module
 import numpy as np
 import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
@@ -87,11 +88,55 @@ def test_a_message_that_leaves_again_has_a_receipt_of_its_own(tmp_path: Path) ->
     assert len(events(site)) == 2
 
 
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "after", "lines"),
+    [
+        (record_module, "write_text_atomic", False, ["join-error"]),
+        (AuditLog, "append", False, ["recovered", "join-error"]),
+        (AuditLog, "append", True, ["join-error", "join-error"]),
+    ],
+)
+def test_a_crash_at_any_point_of_the_record_leaves_no_fault(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    after: bool,
+    lines: list[str],
+) -> None:
+    """The receipt's clean-up doesn't run where a process is killed."""
+    about = About("join-error", RUN)
+    answer = error_receipt("site_a", about, "WireError:keys")
+    usual = getattr(owner, name)
+
+    def killed(*arguments: Any, **named: Any) -> Any:
+        if after:
+            usual(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, killed)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            record(tmp_path, about, answer)
+    log = AuditLog(egress_folder(tmp_path))
+    assert verify(log).faults == ()
+    record(tmp_path, about, answer)
+    assert verify(log).faults == ()
+    found = [entry.event["kind"] for _, entry in read_entries(log.path) if entry is not None]
+    assert found == lines
+
+
 def test_what_leaves_for_the_thousandth_time_finds_its_name_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who asks over and over neither slows the record down nor uses its names up."""
     tried: list[str] = []
+    AuditLog(egress_folder(tmp_path)).append({"kind": "join"})  # receipts alone would be a fault
     claim = os.open
 
     def noting(path: Any, *how: Any) -> int:

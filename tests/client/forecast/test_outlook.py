@@ -12,7 +12,7 @@ from nognet_client.forecast.measured import Measured, measure
 from nognet_client.forecast.outlook import Outlook, _compute, foresee
 from nognet_client.forecast.words import document, table
 
-from nognet.config import ConsentConfig, PrivacyConfig, RoiConfig, StudyConfig
+from nognet.config import ConsentConfig, PrivacyConfig, RoiConfig, SiteConfig, StudyConfig
 from nognet.data.store import PreparedSite
 from nognet.errors import ConfigError, PrivacyError, TrainingError
 from nognet.fit.budget import admit_study, ledger_of, private_plan, purpose_of
@@ -117,6 +117,43 @@ def test_what_would_be_declined_is_said_and_nothing_is_noted(tmp_path: Path) -> 
     assert not outlook.site.state.exists()
     declined = document(outlook)["consent"]["declined"]
     assert [entry["code"] for entry in declined] == ["consent-study", "consent-max-rounds"]
+
+
+@pytest.mark.parametrize(
+    ("site", "study", "codes"),
+    [
+        ({"egress": {"min_patients": 8}}, {}, ["too-few-patients"]),
+        (
+            {"secure_aggregation": {"required": True, "trust_coordinator": True}},
+            {},
+            ["secure-required"],
+        ),
+        ({"rehearsal": True}, {}, ["no-rehearsal"]),
+        ({"privacy": PRIVACY}, {"strategy": {"name": "scaffold"}}, ["strategy-private"]),
+        ({}, {"rehearsal": True}, ["rehearsal"]),
+        (
+            {"egress": {"min_patients": 8}, "consent": {"studies": ["other"]}},
+            {"federation": {"minimum_sites": 3}, "secure_aggregation": {}},
+            ["consent-study", "too-few-patients"],
+        ),
+    ],
+)
+def test_what_the_sites_other_rules_refuse_is_no_yes(
+    tmp_path: Path, site: dict[str, Any], study: dict[str, Any], codes: list[str]
+) -> None:
+    """The measurement is a real one: it may not fail on what is refused."""
+    config, prepared = opened(make_site(tmp_path, "site_a"))
+    values = {**config.model_dump(exclude_defaults=True), **site}
+    config = SiteConfig.model_validate(values)
+    outlook = foresee(make_study(tmp_path, **study), config, prepared)
+    assert [o.code for o in outlook.objections] == codes
+    assert not outlook.is_accepted
+    assert all(f"[{code}]" in table(outlook) for code in codes)
+    declined = document(outlook)["consent"]["declined"]
+    assert [(entry["code"], bool(entry["words"])) for entry in declined] == [
+        (code, True) for code in codes
+    ]
+    assert not config.state.exists()
 
 
 @pytest.mark.usefixtures("_fast")
