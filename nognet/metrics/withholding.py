@@ -25,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from nognet.metrics.definitions import GROWTH_AUC
+from nognet.metrics.flat_sums import ALL
 from nognet.metrics.moments import Concordance, Moments, StratifiedMoments
 from nognet.metrics.statistics import PredictorStatistics, SiteStatistics
 from nognet.types import STRATA, Stratum
@@ -123,6 +125,21 @@ def names_withheld(statistics: SiteStatistics) -> list[str]:
     """Name what is withheld, as ``federated|dsc|growing``, sorted."""
     flat = statistics.to_flat()
     return sorted(key.rpartition("|")[0] for key in flat if key.endswith("|withheld"))
+
+
+def counts_told(statistics: SiteStatistics) -> dict[str, dict[str, int]]:
+    """Count the pairs behind each figure that is told: ``federated|dsc`` -> stratum -> pairs.
+
+    What is withheld, and what no pair is behind, is not in it.
+    """
+    told: dict[str, dict[str, int]] = {}
+    for predictor, found in statistics.predictors.items():
+        for metric, moments in found.metrics.items():
+            strata = {str(name): part.n_pairs for name, part in moments.strata.items()}
+            told[f"{predictor}|{metric}"] = {ALL: moments.all.n_pairs, **strata}
+        told[f"{predictor}|{GROWTH_AUC}"] = {ALL: found.growth.n_pairs}
+    kept = {name: {n: pairs for n, pairs in of.items() if pairs} for name, of in told.items()}
+    return {name: of for name, of in sorted(kept.items()) if of}
 
 
 def _whole(statistics: SiteStatistics) -> StratifiedMoments:

@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from nognet.wire.records import ARRAYS, content_bytes, content_digest
-from nognet_client.egress.updates import TensorFacts, UpdateFacts
+from nognet_client.egress.updates import UpdateFacts, VectorFacts
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,24 @@ class Facts:
         epsilon: Spent so far, with `delta`; None without differential privacy.
         delta: At which it holds.
         update: Of a training reply, measured before anything masked it.
-        tensors: Of a model that is shared.
+        model: A model of the site's own that is shared.
         withheld: What has too few patients behind it.
+        figures: Predictor and metric -> stratum -> pairs, of the figures that are told.
     """
 
     counts: Mapping[str, Any] = field(default_factory=dict)
     epsilon: float | None = None
     delta: float | None = None
     update: UpdateFacts | None = None
-    tensors: tuple[TensorFacts, ...] = ()
+    model: VectorFacts | None = None
     withheld: tuple[str, ...] = ()
+    figures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def receipt_of(site: str, about: About, content: RecordDict, facts: Facts) -> dict[str, Any]:
     """Describe a message that the gate lets out."""
-    update = facts.update
-    tensors = facts.tensors if update is None else update.tensors
+    update, model = facts.update, facts.model
+    measured = update if model is None else model
     return {
         **_head(site, about, "allowed"),
         "bytes": content_bytes(content),
@@ -68,11 +70,15 @@ def receipt_of(site: str, about: About, content: RecordDict, facts: Facts) -> di
         "vectors": _vectors(content),
         "update_norm": None if update is None else update.norm,
         "max_update_norm": None if update is None else update.limit,
-        "tensors": [asdict(tensor) for tensor in tensors],
+        "model_norm": None if model is None else model.norm,
+        "max_model_norm": None if model is None else model.limit,
+        "tensors": [] if measured is None else [asdict(tensor) for tensor in measured.tensors],
+        "control": None if update is None or update.control is None else asdict(update.control),
         "counts": dict(facts.counts),
         "epsilon": facts.epsilon,
         "delta": facts.delta,
         "withheld": list(facts.withheld),
+        "figures": facts.figures,
     }
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.fit.evaluate import COPY, FEDERATED, ISOTROPIC, PERSONALISED, VISITING
 from nognet.fit.parts import shared_spec
-from nognet.fit.weights import weight_spec
+from nognet.fit.weights import initial_weights, weight_spec
 from nognet.metrics.statistics import SiteStatistics
-from nognet.metrics.withholding import Limits, names_withheld
+from nognet.metrics.withholding import Limits, counts_told, names_withheld
 from nognet.privacy.policy import stricter
 from nognet.wire.contract import contract, contract_json
 from nognet.wire.fields import MIN_PATIENTS, WITHHELD, flat_counts
-from nognet.wire.flat import flat_length
+from nognet.wire.flat import flat_length, pack
 from nognet.wire.records import (
     ROUND_KEY,
     EvaluateReply,
@@ -30,7 +31,7 @@ from nognet_client.egress.counts import lets_out_loss, n_patients, released_coun
 from nognet_client.egress.forms import Form, NumberForm, StatisticsForm, VectorForm
 from nognet_client.egress.receipt import About, Facts
 from nognet_client.egress.release import Outgoing
-from nognet_client.egress.updates import UpdateFacts, check_update, tensor_facts
+from nognet_client.egress.updates import UpdateFacts, check_control, check_model, check_update
 from nognet_client.site import Site, software_versions
 
 _OWN = frozenset({FEDERATED, PERSONALISED, COPY, ISOTROPIC})
@@ -52,9 +53,16 @@ def checked_update(
     """
     spec = shared_spec(study)
     facts = check_update(reply.weights, task.weights, spec, site.egress.max_update_norm)
-    if reply.control is not None:
-        tensor_facts(reply.control, None, spec)
-    return facts
+    if reply.control is None:
+        return facts
+    control = check_control(
+        reply.control,
+        spec,
+        update_limit=facts.limit,
+        learning_rate=study.training.learning_rate,
+        steps=study.training.steps_per_round,
+    )
+    return replace(facts, control=control)
 
 
 def of_joining(task: JoinTask, reply: JoinReply, site: Site, faults: str = "") -> Outgoing:
@@ -137,21 +145,29 @@ def of_evaluation(task: EvaluateTask, reply: EvaluateReply, site: Site, limits: 
         texts["model-of"] = task.model_of
         kind, predictors = f"{kind}-of-{task.model_of}", frozenset({VISITING})
     form = Form(texts, numbers={"seconds": _SECONDS}, statistics=StatisticsForm(predictors, limits))
+    told = SiteStatistics.from_flat(reply.statistics)
     facts = Facts(
         counts={f"{task.split}|patients": n_patients(site.prepared, task.split)},
-        withheld=tuple(names_withheld(SiteStatistics.from_flat(reply.statistics))),
+        withheld=tuple(names_withheld(told)),
+        figures=counts_told(told),
     )
     return Outgoing(reply.to_content(), form, About(kind, task.run_token, task.round_number), facts)
 
 
 def of_sharing(task: ShareTask, reply: ShareReply, site: Site) -> Outgoing:
-    """Prepare a site's own model to leave, as it was agreed that it may."""
-    spec = weight_spec(parse_study_json(task.study_json).network)
+    """Prepare a site's own model to leave, as it was agreed that it may.
+
+    Raises:
+        EgressError: it is not finite, or too long.
+    """
+    study = parse_study_json(task.study_json)
+    spec = weight_spec(study.network)
+    first = pack(initial_weights(study.network, study.seed), spec)
     form = Form(
         texts={"site": site.config.name, ROUND_KEY: task.round_number},
         vectors={"weights": VectorForm(flat_length(spec))},
     )
-    facts = Facts(tensors=tensor_facts(reply.weights, None, spec))
+    facts = Facts(model=check_model(reply.weights, first, spec))
     return Outgoing(
         reply.to_content(), form, About("share", task.run_token, task.round_number), facts
     )

@@ -15,12 +15,15 @@ from typing import Any
 import nognet_client.egress.record as record_module
 import numpy as np
 import pytest
+import torch
 from flwr.app import Context, Message, MessageType, RecordDict
 from nognet_client.app import build_app
 from nognet_client.egress.cohorts import admit_cohort
-from nognet_client.egress.receipt import About, error_receipt
+from nognet_client.egress.receipt import About, error_receipt, receipt_of
 from nognet_client.egress.record import record
+from nognet_client.egress.replies import of_sharing
 from nognet_client.processes.task_child import reply_of
+from nognet_client.site import Site
 from nognet_client.tasks import Work
 
 from nognet.audit.log import AuditLog, egress_folder
@@ -28,8 +31,23 @@ from nognet.audit.verify import read_entries, verify
 from nognet.errors import EgressError, TrainingError
 from nognet.metrics.statistics import PairRow, SiteStatistics
 from nognet.types import RoiPair
-from nognet.wire.records import EvaluateReply, JoinReply, TrainReply, content_digest
-from tests.builders.egress import RUN, ask, evaluate_task, join_task, train_content, train_task
+from nognet.wire.records import (
+    EvaluateReply,
+    JoinReply,
+    ShareReply,
+    ShareTask,
+    TrainReply,
+    content_digest,
+)
+from tests.builders.egress import (
+    RUN,
+    ask,
+    evaluate_task,
+    join_task,
+    train_content,
+    train_task,
+    weights_of,
+)
 from tests.builders.federation import make_site, make_study, opened, roi_pair, stub_work
 
 TEXT = "Miller_Anna_1950-03-01"
@@ -247,6 +265,47 @@ def test_a_long_update_does_not_leave(tmp_path: Path) -> None:
     assert answer.error.reason == "EgressError:update-norm"
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_a_control_variate_is_in_the_receipt_or_does_not_leave(
+    tmp_path: Path, scale: float
+) -> None:
+    study, site = make_study(tmp_path, strategy={"name": "scaffold"}), make_site(tmp_path, "site_a")
+
+    def train(*arguments: Any, **named: Any) -> Any:
+        outcome = stub_work().train(*arguments, **named)
+        control = {name: torch.full_like(t, scale) for name, t in outcome.weights.items()}
+        return dataclasses.replace(outcome, control=control)
+
+    app = build_app(replace(stub_work(), train=train))
+    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
+    if scale > 1:
+        assert answer.error.reason == "EgressError:control-norm"
+        return
+    found = receipt(site, "00001-train.json")
+    control = found["control"]
+    assert control["norm"] == pytest.approx(math.sqrt(found["vectors"]["control"]["length"]))
+    assert control["norm"] < control["limit"]
+    names = [tensor["name"] for tensor in found["tensors"]]
+    assert [tensor["name"] for tensor in control["tensors"]] == names
+
+
+@pytest.mark.parametrize("scale", [1.0, 11.0])
+def test_a_shared_model_is_in_the_receipt_or_does_not_leave(tmp_path: Path, scale: float) -> None:
+    study, config = make_study(tmp_path), opened(make_site(tmp_path, "site_a"))
+    task = ShareTask(1, study.for_sites(), "0" * 64, RUN)
+    reply = ShareReply("site_a", 1, np.float32(scale) * weights_of(study))
+    if scale > 1:
+        with pytest.raises(EgressError) as refused:
+            of_sharing(task, reply, Site(*config))
+        assert refused.value.code == "model-norm"
+        return
+    out = of_sharing(task, reply, Site(*config))
+    told = receipt_of("site_a", out.about, out.content, out.facts)
+    assert told["model_norm"] == pytest.approx(np.linalg.norm(reply.weights))
+    assert told["max_model_norm"] == pytest.approx(10 * told["model_norm"])
+    assert sum(tensor["bytes"] for tensor in told["tensors"]) == reply.weights.nbytes
+
+
 @pytest.mark.parametrize("loss", [None, 0.5])
 def test_under_differential_privacy_no_loss_leaves(tmp_path: Path, loss: float | None) -> None:
     """Also if a training function gives one: the gate's form has no place for it."""
@@ -312,6 +371,8 @@ def test_a_stratum_with_too_few_patients_is_withheld_on_the_way_out(tmp_path: Pa
     assert len(sizes) == 1
     found = receipt(site, "00001-evaluate-test.json")
     assert {"copy|dsc|growing", "federated|growth_auc|all"} & set(found["withheld"])
+    assert found["figures"]["copy|dsc"] == {"all": 20, **sizes}  # what left, by name and count
+    assert set(found["figures"]) == {"copy|dsc", "federated|dsc"}
 
 
 def half_undefined(*given: Any, split: Any, **_: Any) -> Any:
