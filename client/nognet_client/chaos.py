@@ -18,9 +18,11 @@ from flwr.clientapp import ClientApp
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.config.chaos import Fault, parse_chaos
 from nognet.data.store import PreparedSite
+from nognet.errors import ProvisionError
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
+from nognet.pki.clock import clock_words, is_refused
 from nognet.wire.records import ROUND_KEY, TrainReply, TrainTask
 from nognet_client.app import build_app, site_name_of
 from nognet_client.egress.replies import UpdateCheck, checked_update
@@ -32,6 +34,8 @@ from nognet_client.tasks import TrainFunction, Work
 _log = logging.getLogger("nognet.chaos")
 Sleep = Callable[[float], None]
 DROPPED = "SiteDropped:chaos"
+CLOCK = f"{ProvisionError.__name__}:clock"
+"""What ends a deployed client whose clock is too far off: the coordinator refuses its signature."""
 NO_REHEARSAL = "ConfigError:no-rehearsal"
 _NO_LIMIT = 1e30
 
@@ -61,6 +65,10 @@ class ChaoticApp(ClientApp):
             if fault.kind == "drop":
                 _log.warning("chaos: %s is gone in round %d", site, number)
                 return error_reply(message, told(message, context, DROPPED))
+            if fault.kind == "skew" and is_refused(fault.seconds):
+                words = "chaos: %s in round %d is refused: %s"
+                _log.warning(words, site, number, clock_words(fault.seconds))
+                return error_reply(message, told(message, context, CLOCK))
         reply = self.inner(message, context)
         for fault in striking:
             if fault.kind == "skew":  # as a reply made by such a clock: it ends when the task does

@@ -28,7 +28,8 @@ class Fault:
     Attributes:
         kind: ``drop``: gives no answer. ``slow``: takes `times` as long, or `seconds` longer.
             ``nan``: its weights hold a NaN. ``oom``: runs out of memory. ``skew``: its clock is
-            `seconds` off. ``poison``: sends the opposite of its update, `times` as long.
+            `seconds` off; too far, and it is refused. ``poison``: sends the opposite of its
+            update, `times` as long.
         site: Its name.
         first: Round from which on; None is every round.
         last: Round up to which.

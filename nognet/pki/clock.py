@@ -6,9 +6,12 @@ import datetime as dt
 import email.utils
 
 WARN_CLOCK_S = 60.0
-"""A clock that is further behind is warned of: from 300 s on the coordinator refuses signatures."""
+"""A clock that is further behind is warned of: from 305 s on the coordinator refuses signatures."""
 WARN_AHEAD_S = 4.0
 """And one that is further ahead: what it signs lies in the future, which is refused from 5 s on."""
+REFUSED_BEHIND_S = 305.0
+REFUSED_AHEAD_S = 5.0
+"""From these on Flower's node authentication refuses a signature: 300 s, and 5 s for drift."""
 
 
 def is_off(ahead_s: float | None) -> bool:
@@ -18,6 +21,15 @@ def is_off(ahead_s: float | None) -> bool:
     [False, False, True, False, True]
     """
     return ahead_s is not None and not -WARN_CLOCK_S <= ahead_s <= WARN_AHEAD_S
+
+
+def is_refused(ahead_s: float) -> bool:
+    """Whether the coordinator refuses what a clock so far ahead of its own has signed.
+
+    >>> [is_refused(seconds) for seconds in (300.0, 5.0, 4.9, -304.9, -305.0)]
+    [True, True, False, False, True]
+    """
+    return not -REFUSED_BEHIND_S < ahead_s < REFUSED_AHEAD_S
 
 
 def clock_ahead_s(http_date: str, now: dt.datetime | None = None) -> float | None:

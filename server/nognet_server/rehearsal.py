@@ -6,11 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nognet.errors import WireError
+from nognet.pki.clock import REFUSED_AHEAD_S, REFUSED_BEHIND_S
 from nognet.report.metrics_file import read_metrics
 from nognet.report.metrics_schema import RunMetrics
 from nognet_server.runs.folder import RunFolder
 
 SCHEMA_VERSION = 1
+_REHEARSES = {
+    "skew": (
+        f"a site's clock: from {REFUSED_AHEAD_S:g} s ahead or {REFUSED_BEHIND_S:g} s behind the "
+        "coordinator's it is refused, as Flower's node authentication refuses its signature, and "
+        "left out (ProvisionError:clock); nearer, its replies carry its clock's time, and count"
+    )
+}
+"""Of faults whose name does not say it: what they rehearse."""
 _SHOWN = ("psnr", "ssim", "dsc", "log_volume_error")
 
 
@@ -27,6 +36,7 @@ def rehearsal(faults: str, folder: RunFolder, calm: RunFolder | None) -> dict[st
     return {
         "schema_version": SCHEMA_VERSION,
         "chaos": faults,
+        "rehearses": {kind: text for kind, text in _REHEARSES.items() if f"{kind}:" in faults},
         "run": str(folder.path),
         "calm_run": None if calm is None else str(calm.path),
         "status": "failed" if with_faults is None else with_faults.status,
@@ -57,6 +67,8 @@ def faults_told(folder: RunFolder) -> str:
 def rehearsal_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Say it in lines."""
     yield f"chaos: {found['chaos']}: run {found['status']}"
+    for kind, text in found["rehearses"].items():
+        yield f"  {kind} rehearses {text}"
     for event in found["events"]:
         yield f"  round {event['round']}: {event['site']} left out: {event['reason']}"
     if not found["events"]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from nognet_client.chaos import chaotic_app
+from nognet_client.chaos import CLOCK, chaotic_app
 from nognet_server.app import app
+from nognet_server.rehearsal import rehearsal, rehearsal_lines
 from nognet_server.runs.flower_config import RunSettings
 from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 from nognet_server.simulation.commands import main
@@ -48,7 +49,7 @@ def left_out(metrics: RunMetrics) -> dict[tuple[int, str], str | None]:
 def test_each_fault_strikes_where_and_when_it_is_told_to(tmp_path: Path) -> None:
     metrics, slept = rehearse(
         tmp_path,
-        "drop:site_a@1, nan:site_b@2, oom:site_c@3, slow:site_d@2 x5, skew:site_d@3+300s",
+        "drop:site_a@1, nan:site_b@2, oom:site_c@3, slow:site_d@2 x5, skew:site_d@3+4s",
     )
     assert left_out(metrics) == {
         (1, "site_a"): "SiteDropped:chaos",
@@ -70,13 +71,32 @@ def test_a_poisoned_update_points_the_other_way(tmp_path: Path) -> None:
     assert norms["site_d"] == pytest.approx(norms["site_a"], rel=1e-3)
 
 
-def test_a_clock_five_minutes_off_changes_no_bit(tmp_path: Path) -> None:
-    skewed, _ = rehearse(tmp_path, "skew:site_a+300s, skew:site_b-300s", rounds=2)
+def test_a_clock_within_the_limits_changes_no_bit(tmp_path: Path) -> None:
+    skewed, _ = rehearse(tmp_path, "skew:site_a+4s, skew:site_b-300s", rounds=2)
     calm, _ = rehearse(tmp_path / "calm", "drop:site_a@9", rounds=2)
     assert left_out(skewed) == {}
     assert skewed.final is not None
     assert calm.final is not None
     assert skewed.final.pooled == calm.final.pooled
+
+
+def test_a_clock_past_the_limits_leaves_a_site_out_as_it_would_a_deployed_one(
+    tmp_path: Path,
+) -> None:
+    metrics, _ = rehearse(tmp_path, "skew:site_b+300s, skew:site_c@2-305s", rounds=2)
+    assert left_out(metrics) == {
+        (1, "site_b"): CLOCK,
+        (2, "site_b"): CLOCK,
+        (2, "site_c"): CLOCK,
+    }
+    assert CLOCK == "ProvisionError:clock"
+    assert metrics.status == "completed"
+    run = RunFolder(tmp_path / "runs" / "tiny")
+    found = rehearsal("skew:site_b+300s, skew:site_c@2-305s", run, None)
+    assert {event["reason"] for event in found["events"]} == {CLOCK}
+    assert "5 s ahead or 305 s behind" in found["rehearses"]["skew"]
+    assert any("skew rehearses a site's clock" in line for line in rehearsal_lines(found))
+    assert rehearsal("drop:site_b", run, None)["rehearses"] == {}
 
 
 def test_the_command_compares_with_the_study_without_faults(

@@ -11,6 +11,8 @@ import flwr
 import pytest
 from nognet_server.processes import flower_internals as flower
 
+from nognet.pki.clock import REFUSED_AHEAD_S, REFUSED_BEHIND_S
+
 
 def test_flower_is_of_the_tested_line() -> None:
     assert flwr.__version__.startswith("1.41.")
@@ -18,6 +20,11 @@ def test_flower_is_of_the_tested_line() -> None:
 
 def test_every_name_exists() -> None:
     assert [name for name in flower.__all__ if not hasattr(flower, name)] == []
+
+
+def test_a_rehearsal_refuses_a_clock_where_flower_does() -> None:
+    assert REFUSED_AHEAD_S == flower.SYSTEM_TIME_TOLERANCE
+    assert REFUSED_BEHIND_S == flower.TIMESTAMP_TOLERANCE + flower.SYSTEM_TIME_TOLERANCE
 
 
 def test_every_public_route_is_one_of_superlinks() -> None:
