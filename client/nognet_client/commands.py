@@ -83,7 +83,7 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
 
 def _run(site_file: Path, trusted: Path | None, options: ClientOptions) -> int:
     from nognet.supervision.lock import exclusive
-    from nognet_client.processes.startup import check_link, prepare, tell_consent
+    from nognet_client.processes.startup import check_link, prepare, tell_consent, tell_privacy
     from nognet_client.processes.supervisor import supervise
 
     site = _loaded(site_file, trusted)
@@ -94,6 +94,7 @@ def _run(site_file: Path, trusted: Path | None, options: ClientOptions) -> int:
         options = replace(options, chaos=chaos_of(site, options.chaos))
     link = check_link(site, insecure=options.insecure)
     tell_consent(site)
+    tell_privacy(site)
     with exclusive(site.state, "nognet-client"):
         prepare(site)
         return supervise(site, link, site_file.resolve(), options)

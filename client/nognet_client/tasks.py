@@ -17,6 +17,7 @@ from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
 from nognet.metrics.statistics import SiteStatistics
+from nognet.privacy.policy import stricter, unlimited_words
 from nognet.progress import STEP_DONE, STEPS_LOGGER, Clock, Pace, StepDone
 from nognet.types import Split
 from nognet.wire.contract import (
@@ -128,6 +129,9 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
 
 def _admit(study: StudyConfig, site: Site, run_token: str) -> None:
     """Refuse a run that the site's privacy budget doesn't bear, before it starts."""
+    unlimited = unlimited_words(stricter(study.privacy, site.config.privacy))
+    if unlimited is not None:
+        _log.warning("%s: privacy of study '%s': %s", site.config.name, study.name, unlimited)
     if site.prepared.records("train"):  # without any, the coordinator refuses it
         check_told_is_charged(study, site.config)
         cost = admit_study(study, site.config, site.prepared, run_token)

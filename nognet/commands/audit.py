@@ -114,6 +114,8 @@ def event_words(event: Mapping[str, Any]) -> str:
     parts += [f"{name} {value}" for name, value in counts.items() if value]
     if "epsilon" in event:
         parts.append(f"epsilon {event['epsilon']:.3f} spent (delta {event.get('delta', 0):g})")
+    if "epsilon_charged" in event:
+        parts.append(f"{event['epsilon_charged']:.3f} in all studies, which stays here")
     if event.get("withheld"):
         parts.append(f"{len(event['withheld'])} figures withheld")
     return f"{where}{kind}: {', '.join(parts)}{run}"

@@ -22,7 +22,8 @@ class PrivacyConfig(ConfigModel):
     """Standard deviation of the Gaussian noise as a multiple of the clip norm."""
     target_epsilon: float | None = Field(default=None, gt=0)
     """Epsilon of one whole run, from which each site finds the noise: for all rounds and steps of
-    the study, its own number of patients and batch. What earlier runs spent is not in it: that is
+    the study, its own number of patients and batch. A round with which the run would have spent
+    more is refused, also one that is asked for again. What other runs spent is not in it: that is
     what `max_epsilon` limits."""
     clip_norm: float = Field(default=1.0, gt=0)
     """L2 norm to which each patient's gradient is clipped."""

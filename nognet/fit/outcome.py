@@ -18,7 +18,7 @@ class RoundOutcome:
         steps: Optimiser steps taken.
         mean_loss: Mean training loss; None under differential privacy, where it may not leave.
         seconds: Wall time of the round.
-        epsilon: Spent so far at this site, all rounds and studies; None without privacy.
+        epsilon: Spent by this run up to and with this round; None without privacy.
         delta: At which `epsilon` holds.
         start_loss: Of the global weights before training, where the strategy asks for it.
         control: Mean of the site's own gradients, where the strategy asks for it.

@@ -25,7 +25,7 @@ _log = logging.getLogger("nognet.privacy")
 
 @dataclass(frozen=True)
 class PrivateRound:
-    """Epsilon of the patient charged most, all rounds, runs and studies added up, at delta."""
+    """Epsilon of all that this run was charged up to and with this round, at delta."""
 
     epsilon: float
     delta: float
@@ -90,7 +90,7 @@ def train_privately(  # noqa: PLR0913  one seam between training and privacy
 
     Raises:
         PrivacyError: the ledger can't be used, or the plan is of other patients.
-        PrivacyBudgetError: the round would pass `max_epsilon`.
+        PrivacyBudgetError: the round would pass `max_epsilon`, or the run's `target_epsilon`.
     """
     groups = group_by_patient(range(len(patient_ids)), patient_ids)
     if plan.data.patients != set(patient_ids):
@@ -111,4 +111,4 @@ def train_privately(  # noqa: PLR0913  one seam between training and privacy
         update(step)
         taken += 1
     ledger.confirm(charge, steps=taken)
-    return PrivateRound(epsilon=charge.cost.epsilon_after, delta=charge.cost.delta)
+    return PrivateRound(epsilon=charge.of_run, delta=charge.cost.delta)

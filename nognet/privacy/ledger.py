@@ -19,8 +19,20 @@ from nognet.errors import PrivacyError
 from nognet.privacy import ledger_file
 from nognet.privacy.accounting import NoisedSteps
 from nognet.privacy.earlier_record import take_over
-from nognet.privacy.ledger_entries import DataSet, Entry, Purpose, histories_of
-from nognet.privacy.policy import BudgetForecast, PrivacySettings, admit_round, check_delta
+from nognet.privacy.ledger_entries import (
+    DataSet,
+    Entry,
+    Purpose,
+    histories_of,
+    history_of_run,
+)
+from nognet.privacy.policy import (
+    BudgetForecast,
+    PrivacySettings,
+    admit_round,
+    admit_to_target,
+    check_delta,
+)
 
 _ENTRIES = """
 SELECT number, data_set, study, study_digest, run_token, round, noise_multiplier, sample_rate,
@@ -40,11 +52,15 @@ class Charge:
 
     Attributes:
         number: Of the entry.
-        cost: Epsilon of the patient charged most, before and after.
+        cost: Epsilon of the patient charged most, over all runs and studies, before and after. It
+            stays at the site.
+        of_run: Epsilon of all that the run was charged, these steps included, whomever for. It
+            depends on no other run, and may leave.
     """
 
     number: int
     cost: BudgetForecast
+    of_run: float
 
 
 @dataclass(frozen=True)
@@ -92,12 +108,16 @@ class Ledger:
         Raises:
             PrivacyError: delta is too large for so few patients, or the ledger is missing, damaged,
                 newer, busy or can't be written. Nothing is charged.
-            PrivacyBudgetError: some patient would pass `max_epsilon`. Nothing is charged.
+            PrivacyBudgetError: some patient would pass `max_epsilon`, or the run its
+                `target_epsilon`. Nothing is charged.
         """
         check_delta(settings.delta, len(data.patients))
         with ledger_file.opened(self.folder) as connection:
             take_over(self.folder, connection, now=_now())
-            cost = admit_round(settings, histories_of(_read(connection, self.path), data), planned)
+            entries = _read(connection, self.path)
+            cost = admit_round(settings, histories_of(entries, data), planned)
+            run = history_of_run(entries, purpose.run_token)
+            of_run = admit_to_target(settings, run, planned)
             row = (
                 _data_set(connection, data, self.path),
                 purpose.study,
@@ -114,7 +134,7 @@ class Ledger:
                 nognet.__version__,
             )
             number = connection.execute(_INSERT, row).lastrowid
-        return Charge(int(number or 0), cost)
+        return Charge(int(number or 0), cost, of_run)
 
     def confirm(self, charge: Charge, *, steps: int) -> None:
         """Note that the steps of a charge were taken, all of them and no more.

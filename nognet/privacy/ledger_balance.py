@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nognet.privacy.ledger_entries import Entry, histories_of_all
+from nognet.privacy.ledger_entries import Entry, histories_of_all, history_of_run
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,38 @@ def balance_of(
     histories = histories_of_all(entries)
     epsilon = max((history.epsilon(delta) for history in histories), default=0.0)
     return Balance(delta, epsilon, max_epsilon)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What had been spent once a round's steps were taken.
+
+    Attributes:
+        of_run: Epsilon of all that the run was charged, whomever for: it tells of no other run.
+        charged: Epsilon of the patient charged most, over all runs and studies.
+    """
+
+    of_run: float
+    charged: float | None
+
+
+def spent_with_round(
+    entries: Sequence[Entry], run_token: str, round_number: int, delta: float
+) -> tuple[Spent, ...]:
+    """Say what had been spent each time that all of a round's steps were taken, in that order.
+
+    Raises:
+        PrivacyError: delta is not in (0, 1).
+    """
+    of_run = [entry for entry in entries if entry.purpose.run_token == run_token]
+    return tuple(
+        Spent(
+            history_of_run(of_run[: place + 1], run_token).epsilon(delta),
+            entry.epsilon_after,
+        )
+        for place, entry in enumerate(of_run)
+        if entry.purpose.round_number == round_number and entry.state == "taken"
+    )
 
 
 def count_patients(entries: Sequence[Entry]) -> int:

@@ -100,6 +100,14 @@ def histories_of_all(entries: Sequence[Entry]) -> tuple[PrivacyHistory, ...]:
     )
 
 
+def history_of_run(entries: Iterable[Entry], run_token: str) -> PrivacyHistory:
+    """Give all that was charged to a run, whomever for.
+
+    It bounds what any patient has behind him of this run, and depends on no other one.
+    """
+    return PrivacyHistory(tuple(e.steps for e in entries if e.purpose.run_token == run_token))
+
+
 def is_charged(entry: Entry, patient: str, key: str) -> bool:
     """Whether an entry counts for a patient: it holds the patient, or may do so."""
     data = entry.data

@@ -11,6 +11,8 @@ from nognet.errors import PrivacyBudgetError, PrivacyError
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 
 ValueT = TypeVar("ValueT", str, float)
+TARGET_TOLERANCE = 1.01
+"""Noise is found for the whole run at once; PRV's mesh may put a part of it a little higher."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,16 @@ class BudgetForecast:
     def is_over(self) -> bool:
         """Whether the steps would pass the limit."""
         return self.max_epsilon is not None and self.epsilon_after > self.max_epsilon
+
+
+def unlimited_words(settings: PrivacySettings | None) -> str | None:
+    """Say that a target bounds one run alone, where no limit stands beside it."""
+    if settings is None or settings.target_epsilon is None or settings.max_epsilon is not None:
+        return None
+    return (
+        f"target_epsilon {settings.target_epsilon:g} bounds one run; every new run adds to what "
+        "was spent, and nothing bounds them all: set privacy.max_epsilon in site.yaml"
+    )
 
 
 def stricter(study: PrivacyConfig | None, site: PrivacyConfig | None) -> PrivacySettings | None:
@@ -191,6 +203,37 @@ def admit_run(
             code="budget-run",
         )
     return cost
+
+
+def admit_to_target(settings: PrivacySettings, run: PrivacyHistory, planned: NoisedSteps) -> float:
+    """Decide, before it trains, whether a round stays within the run's target; give its epsilon.
+
+    The noise was found for each round once. Rounds that are trained again, for a crash or because
+    they were asked for again, spend what later ones would have.
+
+    Args:
+        settings: What holds at the site.
+        run: All that was charged to the run, whomever for.
+        planned: The round's steps.
+
+    Returns:
+        Epsilon of the run with them, whether there is a target or not.
+
+    Raises:
+        PrivacyBudgetError: it would pass `target_epsilon` (``budget-target``).
+    """
+    epsilon = run.then(planned).epsilon(settings.delta)
+    target = settings.target_epsilon
+    if target is not None and epsilon > target * TARGET_TOLERANCE:
+        raise PrivacyBudgetError(
+            f"the round is refused before it trains: with it the run would have spent epsilon "
+            f"{epsilon:.3f}, over its target_epsilon of {target:g} (delta {settings.delta:g}): "
+            "rounds of it were trained more than once, or on a changed number of patients. This "
+            "site's part in the run ends here; the others go on. Begin a new run, which adds to "
+            "what was spent, or agree on a study with a larger target",
+            code="budget-target",
+        )
+    return epsilon
 
 
 def _found(cost: BudgetForecast, planned: NoisedSteps) -> str:

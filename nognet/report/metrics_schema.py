@@ -79,7 +79,7 @@ class TrainFigures(_Part):
     """None, as the patients and the steps, where updates were summed securely."""
     n_patients: int | None = Field(default=None, ge=0)
     epsilon: float | None = None
-    """Privacy loss spent up to and with this round."""
+    """Privacy loss of this run at the site, up to and with this round; other runs are not in it."""
     delta: float | None = None
     bytes_down: int | None = Field(default=None, ge=0)
     bytes_up: int | None = Field(default=None, ge=0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from nognet_client.app import build_app
 from nognet_client.guard import public_code
+from nognet_client.processes.startup import tell_privacy
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.tasks import Work
 
@@ -111,6 +113,25 @@ def test_a_run_over_the_sites_privacy_budget_is_refused_when_it_is_joined(tmp_pa
     answer = ask(build_app(stub_work()), site, MessageType.QUERY, task.to_content())
     assert answer.has_error()
     assert answer.error.reason == "PrivacyBudgetError:budget-run"
+
+
+@pytest.mark.parametrize("limit", [None, 90.0])
+def test_a_target_that_nothing_bounds_over_runs_is_warned_of(
+    tmp_path: Path,
+    limit: float | None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("nognet"), "propagate", True)
+    privacy = {"target_epsilon": 2.0, "delta": 1e-2, "max_epsilon": limit}
+    study, path = make_study(tmp_path), make_site(tmp_path, "site_a")
+    path.write_text(f"{path.read_text()}privacy: {json.dumps(privacy)}\n")
+    tell_privacy(opened(path)[0])
+    assert ("every new run adds" in caplog.text) == (limit is None)
+    caplog.clear()
+    task = JoinTask(study.for_sites(), contract(study), TOKEN)
+    assert ask(build_app(stub_work()), path, MessageType.QUERY, task.to_content()).has_content()
+    assert ("every new run adds" in caplog.text) == (limit is None)
 
 
 def test_a_run_over_the_budget_is_not_trained_without_joining_either(tmp_path: Path) -> None:

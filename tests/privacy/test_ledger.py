@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 import nognet
 from nognet.errors import PrivacyBudgetError, PrivacyError
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
+from nognet.privacy.calibration import noise_for_epsilon
 from nognet.privacy.ledger import Ledger
+from nognet.privacy.ledger_balance import Spent, spent_with_round
 from nognet.privacy.ledger_entries import histories_of_all
 from tests.builders.ledgers import ROUND, SETTINGS, charged, data_set, purpose
 
@@ -91,6 +94,37 @@ def test_a_charge_over_the_limit_is_refused_and_leaves_no_trace(tmp_path: Path) 
         DATA.patients,
         {"dora"},
     ]
+
+
+def test_what_a_run_was_charged_depends_on_no_other_run(tmp_path: Path) -> None:
+    ledger, other = Ledger(tmp_path), NoisedSteps(3.0, 0.2, 9)
+    ledger.charge(SETTINGS, DATA, purpose(run="another"), other)
+    first = ledger.charge(SETTINGS, data_set("anna"), purpose(), ROUND)
+    assert (first.of_run, first.cost.epsilon_before) == (epsilon(ROUND), epsilon(other))
+    # prepared anew with nobody of those: the run has spent both all the same
+    second = ledger.charge(SETTINGS, data_set("dora"), purpose(2), ROUND)
+    assert (second.of_run, second.cost.epsilon_before) == (epsilon(ROUND, ROUND), 0.0)
+    for charge in (first, second):
+        ledger.confirm(charge, steps=ROUND.steps)
+    found = [
+        spent_with_round(ledger.entries(), purpose().run_token, number, DELTA) for number in (1, 2)
+    ]
+    assert found == [(Spent(c.of_run, c.cost.epsilon_after),) for c in (first, second)]
+
+
+def test_a_run_asked_for_over_and_over_is_refused_at_its_target(tmp_path: Path) -> None:
+    """Without a limit, and whichever round it calls it; a new run has a target of its own."""
+    noise = noise_for_epsilon(1.0, rate=0.1, steps=20, delta=DELTA)
+    settings = replace(SETTINGS, target_epsilon=1.0)
+    ledger, planned = Ledger(tmp_path), NoisedSteps(noise, 0.1, 5)
+    for _ in range(4):
+        ledger.charge(settings, DATA, purpose(1), planned)
+    for number in (1, 2):
+        with pytest.raises(PrivacyBudgetError, match="part in the run ends here") as caught:
+            ledger.charge(settings, DATA, purpose(number), planned)
+        assert caught.value.code == "budget-target"
+    assert len(ledger.entries()) == 4
+    ledger.charge(settings, DATA, purpose(1, run="another"), planned)
 
 
 def test_a_delta_too_large_for_so_few_patients_is_refused_and_costs_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,25 @@ from nognet.privacy.policy import (
     forecast,
     noise_for_run,
     stricter,
+    unlimited_words,
 )
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({"target_epsilon": 2.0}, True),
+        ({"target_epsilon": 2.0, "max_epsilon": 4.0}, False),
+        ({"noise_floor": 1.0}, False),
+    ],
+)
+def test_a_target_without_a_limit_is_said_to_bound_one_run(
+    given: dict[str, float], warned: bool
+) -> None:
+    words = unlimited_words(PrivacySettings(1.0, 1e-3, **given))
+    assert (words is not None) == warned
+    assert unlimited_words(None) is None
+
 
 _common: dict[str, Any] = {
     "clip_norm": st.floats(0.1, 10),

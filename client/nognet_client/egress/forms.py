@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nognet.metrics.withholding import Limits
@@ -19,16 +19,23 @@ class VectorForm:
 
 @dataclass(frozen=True)
 class NumberForm:
-    """A number from `low` to `high`, both finite; `whole`: an integer."""
+    """A number from `low` to `high`, both finite; `whole`: an integer; one of `values`, if any."""
 
     low: float
     high: float
     whole: bool = False
+    values: frozenset[float] | None = None
 
     @classmethod
     def only(cls, count: int) -> NumberForm:
         """One count and no other."""
         return cls(count, count, whole=True)
+
+    @classmethod
+    def among(cls, values: Iterable[float]) -> NumberForm:
+        """One of these numbers, of which there is at least one."""
+        known = frozenset(values)
+        return cls(min(known), max(known), values=known)
 
 
 @dataclass(frozen=True)

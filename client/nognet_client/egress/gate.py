@@ -72,6 +72,8 @@ def _check_numbers(found: Mapping[str, Any], wanted: Mapping[str, NumberForm]) -
             raise EgressError(
                 f"number '{key}' is not from {form.low:g} to {form.high:g}", code="numbers"
             )
+        if form.values is not None and value not in form.values:
+            raise EgressError(f"number '{key}' is none of those that may leave", code="numbers")
 
 
 def _check_vectors(record: ArrayRecord, wanted: Mapping[str, VectorForm]) -> None:

@@ -42,7 +42,9 @@ class Facts:
 
     Attributes:
         counts: Patients and pairs, by name; None where they were withheld.
-        epsilon: Spent so far, with `delta`; None without differential privacy.
+        epsilon: Of this run up to this round, with `delta`, as it leaves; None without
+            differential privacy.
+        epsilon_charged: Of the patient charged most, over all studies; it stays here.
         delta: At which it holds.
         update: Of a training reply, measured before anything masked it.
         model: A model of the site's own that is shared.
@@ -52,6 +54,7 @@ class Facts:
 
     counts: Mapping[str, Any] = field(default_factory=dict)
     epsilon: float | None = None
+    epsilon_charged: float | None = None
     delta: float | None = None
     update: UpdateFacts | None = None
     model: VectorFacts | None = None
@@ -76,6 +79,7 @@ def receipt_of(site: str, about: About, content: RecordDict, facts: Facts) -> di
         "control": None if update is None or update.control is None else asdict(update.control),
         "counts": dict(facts.counts),
         "epsilon": facts.epsilon,
+        "epsilon_charged": facts.epsilon_charged,
         "delta": facts.delta,
         "withheld": list(facts.withheld),
         "figures": facts.figures,
@@ -107,7 +111,7 @@ def log_event(receipt: Mapping[str, Any], name: str, text: str) -> dict[str, Any
     """
     keys = (
         "kind", "decision", "run", "round", "bytes", "payload_sha256", "update_norm", "counts",
-        "epsilon", "delta", "withheld", "code",
+        "epsilon", "epsilon_charged", "delta", "withheld", "code",
     )  # fmt: skip
     told = {key: receipt[key] for key in keys if receipt.get(key) not in (None, [], {})}
     digest = hashlib.sha256(text.encode()).hexdigest()

@@ -31,6 +31,7 @@ from nognet_client.egress.counts import lets_out_loss, n_patients, released_coun
 from nognet_client.egress.forms import Form, NumberForm, StatisticsForm, VectorForm
 from nognet_client.egress.receipt import About, Facts
 from nognet_client.egress.release import Outgoing
+from nognet_client.egress.spending import spending_of
 from nognet_client.egress.updates import UpdateFacts, check_control, check_model, check_update
 from nognet_client.site import Site, software_versions
 
@@ -97,6 +98,9 @@ def of_training(
         site: Whose reply it is.
         study: Of the task.
         update: What `checked_update` found of the plain one.
+
+    Raises:
+        EgressError, PrivacyError: as `spending_of`.
     """
     length = VectorForm(flat_length(shared_spec(study)))
     counts = {
@@ -108,8 +112,8 @@ def of_training(
     private = stricter(study.privacy, site.config.privacy) is not None
     if not private and lets_out_loss(site, study):
         numbers["loss"] = _ANY_LOSS
-    if private:
-        numbers |= {"epsilon": NumberForm(0.0, 1e9), "delta": NumberForm(0.0, 1.0)}
+    spending = spending_of(task, reply, site, study)
+    numbers |= spending.numbers
     if study.strategy.sends_start_loss:
         numbers["start-loss"] = _ANY_LOSS
     form = Form(
@@ -120,7 +124,13 @@ def of_training(
         },
         numbers=numbers,
     )
-    facts = Facts(counts, epsilon=reply.epsilon, delta=reply.delta, update=update)
+    facts = Facts(
+        counts,
+        epsilon=reply.epsilon,
+        epsilon_charged=spending.charged,
+        delta=reply.delta,
+        update=update,
+    )
     return Outgoing(
         reply.to_content(), form, About("train", task.run_token, task.round_number), facts
     )

@@ -13,7 +13,7 @@ from nognet.fit.alone import check_same_roi
 from nognet.fit.budget import ledger_of, private_plan
 from nognet.privacy.accounting import PrivacyHistory
 from nognet.privacy.ledger_entries import histories_of
-from nognet.privacy.policy import BudgetForecast, forecast
+from nognet.privacy.policy import BudgetForecast, forecast, unlimited_words
 from nognet.wire.contract import contract, contract_hash
 from nognet_client.consent.door import forecast_objections
 from nognet_client.consent.objections import Objection
@@ -78,6 +78,7 @@ class Epsilon:
         after: Epsilon of both together.
         limit: `privacy.max_epsilon`.
         rounds_within: Rounds that the limit leaves; the study's own number where it holds all.
+        unlimited: What to do where a target bounds each run and nothing all of them.
     """
 
     noise_multiplier: float
@@ -90,6 +91,7 @@ class Epsilon:
     after: float
     limit: float | None
     rounds_within: int
+    unlimited: str | None
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ def _epsilon(request: Request) -> Epsilon | None:
         after=cost.epsilon_after,
         limit=cost.max_epsilon,
         rounds_within=_rounds_within(rounds, cost_of) if cost.is_over else rounds,
+        unlimited=unlimited_words(settings),
     )
 
 

@@ -128,6 +128,8 @@ def _privacy(epsilon: Epsilon | None) -> Iterator[Row]:
     yield "spent before", f"{epsilon.before:.3f}"
     limit = "no limit" if epsilon.limit is None else f"limit {epsilon.limit:g}"
     yield "spent after", f"{epsilon.after:.3f} ({limit})"
+    if epsilon.unlimited is not None:
+        yield "WARNING", epsilon.unlimited
     if epsilon.limit is not None and epsilon.after > epsilon.limit:
         yield "REFUSED", f"max_epsilon holds {epsilon.rounds_within} of the rounds, not all"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nognet.config import parse_study_json
 from nognet.fit.parts import shared_spec
-from nognet.privacy.policy import stricter
 from nognet.secagg.quantise import TAIL
 from nognet.wire.flat import flat_length
 from nognet.wire.records import MASKED, ROUND_KEY, MaskedTrainTask, SecureReply, SecureTask
@@ -12,6 +11,7 @@ from nognet_client.egress.counts import n_patients
 from nognet_client.egress.forms import Form, NumberForm, VectorForm
 from nognet_client.egress.receipt import About, Facts
 from nognet_client.egress.release import Outgoing
+from nognet_client.egress.spending import spending_of
 from nognet_client.masking.answers import Masked
 from nognet_client.site import Site
 
@@ -32,12 +32,16 @@ def of_secure_step(task: SecureTask, reply: SecureReply, site: Site) -> Outgoing
 
 
 def of_masked_training(task: MaskedTrainTask, masked: Masked, site: Site) -> Outgoing:
-    """Prepare a masked update to leave; the receipt says how long the plain one was."""
+    """Prepare a masked update to leave; the receipt says how long the plain one was.
+
+    Raises:
+        EgressError, PrivacyError: as `spending_of`.
+    """
     plain, reply = masked.plain, masked.reply
     study = parse_study_json(task.task.study_json)
     numbers = {"seconds": NumberForm(0.0, _LARGEST)}
-    if stricter(study.privacy, site.config.privacy) is not None:
-        numbers |= {"epsilon": NumberForm(0.0, _LARGEST), "delta": NumberForm(0.0, 1.0)}
+    spending = spending_of(task.task, reply, site, study)
+    numbers |= spending.numbers
     words = VectorForm(flat_length(shared_spec(study)) + TAIL, str(reply.words.dtype))
     texts: dict[str, str | int | bool] = {
         "site": site.config.name,
@@ -51,6 +55,7 @@ def of_masked_training(task: MaskedTrainTask, masked: Masked, site: Site) -> Out
             "n-patients": n_patients(site.prepared, "train"),
         },
         epsilon=plain.epsilon,
+        epsilon_charged=spending.charged,
         delta=plain.delta,
         update=masked.update,
     )

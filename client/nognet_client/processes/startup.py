@@ -117,6 +117,15 @@ def tell_consent(site: SiteConfig) -> None:
     log.log(logging.WARNING if site.consent is None else logging.INFO, "consent: %s", words)
 
 
+def tell_privacy(site: SiteConfig) -> None:
+    """Warn where the site's own privacy bounds each run and not all of them together."""
+    from nognet.privacy.policy import stricter, unlimited_words
+
+    words = unlimited_words(stricter(None, site.privacy))
+    if words is not None:
+        log.warning("privacy: %s", words)
+
+
 def _teller() -> Callable[[int, int, str], None]:
     """Tell the progress of the preparation every few seconds."""
     told = time.monotonic()

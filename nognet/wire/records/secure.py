@@ -169,7 +169,7 @@ class MaskedTrainTask:
 
 @dataclass(frozen=True)
 class MaskedTrainReply:
-    """A masked update; no loss and no count stands beside it."""
+    """A masked update; no loss and no count stands beside it; `epsilon` as in `TrainReply`."""
 
     site: str
     round_number: int

@@ -95,6 +95,8 @@ PLAIN_REPLY = ReplyForm()
 class TrainReply:
     """What a site gives back after a round of training; no loss under differential privacy.
 
+    `epsilon` is what this run has spent up to and with this round, and tells of no other run.
+
     `start_loss` and `control` are there for the strategies that ask for them, and never under
     differential privacy.
     """

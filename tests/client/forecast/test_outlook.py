@@ -107,6 +107,16 @@ def test_a_budget_that_ends_early_is_said_with_the_rounds_that_it_holds(tmp_path
 
 
 @pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("limit", [None, 4.0])
+def test_a_target_that_nothing_bounds_over_runs_is_warned_of(
+    tmp_path: Path, limit: float | None
+) -> None:
+    privacy = {"target_epsilon": 2.0, "delta": 1e-2, "max_epsilon": limit}
+    text = table(outlook_of(tmp_path, privacy=privacy))
+    assert ("every new run adds to what was spent" in text) == (limit is None)
+
+
+@pytest.mark.usefixtures("_fast")
 def test_what_would_be_declined_is_said_and_nothing_is_noted(tmp_path: Path) -> None:
     outlook = outlook_of(tmp_path, consent={"studies": ["other"], "max_rounds": 1})
     assert [o.code for o in outlook.objections] == ["consent-study", "consent-max-rounds"]
