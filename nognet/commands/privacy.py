@@ -78,6 +78,8 @@ def ledger(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every noised step ever charged to this site's patients, and what it comes to."""
+    from nognet.audit.log import egress_folder
+    from nognet.audit.privacy import count_left_open
     from nognet.commands.privacy_ledger import ledger_document, ledger_lines
     from nognet.config import load_site
     from nognet.fit.budget import ledger_of
@@ -92,9 +94,10 @@ def ledger(
     if entries and not deltas:
         raise typer.BadParameter("no entry says at which delta it was charged; give --delta")
     balances = [balance_of(entries, wanted, max_epsilon=limit) for wanted in deltas]
+    left_open = count_left_open(egress_folder(config.state))
     if as_json:
-        document = ledger_document(kept.path, entries, balances)
+        document = ledger_document(kept.path, entries, balances, left_open=left_open)
         emit(json.dumps(document, indent=2, allow_nan=False))
         return
-    for line in ledger_lines(kept.path, entries, balances, each=each):
+    for line in ledger_lines(kept.path, entries, balances, each=each, left_open=left_open):
         emit(line)

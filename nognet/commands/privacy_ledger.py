@@ -41,12 +41,20 @@ NO_PRIVACY_TO_SPEAK_OF = 10.0
 
 
 def ledger_document(
-    path: Path, entries: Sequence[Entry], balances: Sequence[Balance]
+    path: Path, entries: Sequence[Entry], balances: Sequence[Balance], *, left_open: int = 0
 ) -> dict[str, Any]:
-    """Give the whole ledger as JSON holds it; patients are counted, not named."""
+    """Give the whole ledger as JSON holds it; patients are counted, not named.
+
+    Args:
+        path: The ledger.
+        entries: All of it.
+        balances: What it comes to.
+        left_open: Updates and models that left without noise, which no balance covers.
+    """
     return {
         "ledger": str(path),
         "patients": count_patients(entries),
+        "left_without_noise": left_open,
         "balance": [
             {
                 "delta": balance.delta,
@@ -83,7 +91,12 @@ def _entry_document(entry: Entry) -> dict[str, Any]:
 
 
 def ledger_lines(
-    path: Path, entries: Sequence[Entry], balances: Sequence[Balance], *, each: bool = False
+    path: Path,
+    entries: Sequence[Entry],
+    balances: Sequence[Balance],
+    *,
+    each: bool = False,
+    left_open: int = 0,
 ) -> Iterator[str]:
     """Write the ledger as lines of text.
 
@@ -92,8 +105,12 @@ def ledger_lines(
         entries: All of it.
         balances: What it comes to.
         each: A line an entry; else charges of a run that are alike share one.
+        left_open: Updates and models that left without noise, which no balance covers.
     """
     yield f"Privacy ledger {path}"
+    if left_open:
+        yield f"{left_open} {_updates(left_open)} left without noise: no epsilon holds for their"
+        yield "patients, whatever stands below (`nognet audit show` lists them)."
     if not entries:
         yield "Nothing was ever charged: no noised update was trained at this site."
         return
@@ -110,11 +127,16 @@ def ledger_lines(
         "is charged every entry"
     )
     yield "whose data set holds the patient, over all data sets, runs and studies:"
-    yield from (line for balance in balances for line in _balance_lines(balance))
+    what = "the noised updates alone" if left_open else "all that was sent"
+    yield from (line for balance in balances for line in _balance_lines(balance, what))
     yield "Epsilons are composed, not added: two entries cost less than the sum of theirs."
 
 
-def _balance_lines(balance: Balance) -> Iterator[str]:
+def _updates(number: int) -> str:
+    return "update" if number == 1 else "updates"
+
+
+def _balance_lines(balance: Balance, what: str) -> Iterator[str]:
     limit = (
         "no limit (privacy.max_epsilon)"
         if balance.max_epsilon is None
@@ -125,7 +147,7 @@ def _balance_lines(balance: Balance) -> Iterator[str]:
         yield "    an epsilon above 10 promises a patient hardly anything"
     else:
         factor, chance = math.exp(balance.epsilon), balance.delta
-        yield "    whatever somebody concludes from all that was sent: that a patient took part"
+        yield f"    whatever somebody concludes from {what}: that a patient took part"
         yield f"    changes its odds at most {factor:.3g}-fold, but for a chance of {chance:g}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from nognet.report.central import central_sentence
@@ -154,12 +155,27 @@ def privacy_sentence(metrics: RunMetrics) -> str:
     epsilon, delta = max(spent.values(), key=lambda pair: pair[0] or 0.0)
     at_delta = "" if delta is None else f" at delta {delta:g}"
     whose = "" if len(spent) == len(metrics.sites) else f" ({_listed(sorted(spent))} only)"
+    open_ = _without_noise(metrics)
     return (
         f"Patient-level differential privacy{whose}: epsilon {number(epsilon, 2)} spent{at_delta} "
-        "at the site that spent most. It covers the weights. Counts and figures are not "
-        "noised; of these, isotropic growth depends on training patients by their median rate."
-        + (f" {central}" if central else "")
+        "in this run, at the site that spent most of it. It covers the weights. Counts and figures "
+        "are not noised; of these, isotropic growth depends on training patients by their median "
+        "rate." + (f" {open_}" if open_ else "") + (f" {central}" if central else "")
     )
+
+
+def _without_noise(metrics: RunMetrics) -> str | None:
+    """Name the sites that sent weights without an epsilon, and in how many rounds."""
+    rounds = Counter(
+        site
+        for entry in metrics.rounds
+        for site, part in entry.sites.items()
+        if part.train is not None and part.train.epsilon is None
+    )
+    if not rounds:
+        return None
+    named = [f"{site} ({_plural(rounds[site], 'round')})" for site in sorted(rounds)]
+    return f"Trained without noise at {_listed(named)}: no epsilon holds for the patients there."
 
 
 def _difference_words(difference: Difference) -> str:

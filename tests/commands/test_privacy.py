@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import dp_accounting
 import pytest
 from dp_accounting import pld
 from typer.testing import CliRunner
 
+from nognet.audit.log import AuditLog
 from nognet.commands.main import app, main
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.privacy.ledger import Ledger
@@ -128,6 +130,41 @@ def test_the_ledger_as_json_has_every_entry_and_the_balance_at_a_delta_of_choice
     assert balance["delta"] == 1e-5
     assert balance["epsilon"] == PrivacyHistory((ROUND,)).epsilon(1e-5) > entry["epsilon_after"]
     assert balance["max_epsilon"] is None
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    """A line of the audit log: an update of a round."""
+    sha256 = f"{number:064x}"
+    return {"kind": "train", "run": "ab" * 16, "round": number, "payload_sha256": sha256, **more}
+
+
+def test_updates_that_left_without_noise_are_counted_first(tmp_path: Path) -> None:
+    """One that left twice once; no error, figure or noised update."""
+    site, log = site_file(tmp_path), AuditLog(tmp_path / "state" / "egress")
+    log.path.parent.mkdir(parents=True)
+    open_ones = (event(1), event(1), event(2), event(2, kind="share"))
+    others = (event(3, kind="train-error"), event(3, kind="evaluate-test"), event(3, epsilon=0.0))
+    for line in (*open_ones, *others):
+        log.append(line)
+    command = ["privacy", "ledger", "--site", str(site)]
+    shown = CliRunner().invoke(app, command).stdout.split("\n", 1)[1]
+    assert shown.startswith("3 updates left without noise: no epsilon holds for their\npatients")
+    charged(tmp_path / "state" / "privacy", data_set("anna"))
+    shown = CliRunner().invoke(app, command).stdout
+    assert "3 updates left without noise" in shown
+    assert "concludes from the noised updates alone" in shown
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert document["left_without_noise"] == 3
+    log.path.write_bytes(log.path.read_bytes() + b"{}\n")
+    assert CliRunner().invoke(app, command).exit_code != 0
+
+
+def test_where_all_was_noised_the_balance_is_of_all_that_was_sent(tmp_path: Path) -> None:
+    site = site_file(tmp_path)
+    charged(tmp_path / "state" / "privacy", data_set("anna"))
+    shown = CliRunner().invoke(app, ["privacy", "ledger", "--site", str(site)]).stdout
+    assert "without noise" not in shown
+    assert "concludes from all that was sent" in shown
 
 
 def test_a_damaged_ledger_ends_with_exit_code_10(

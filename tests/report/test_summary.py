@@ -63,8 +63,20 @@ def test_sites_that_are_missing_are_named_with_the_reason() -> None:
 def test_privacy_is_said_with_the_largest_epsilon_or_that_there_is_none() -> None:
     assert privacy_sentence(build_run()) == "Trained without differential privacy."
     said = privacy_sentence(build_run(epsilon=True))
-    assert "epsilon 1.90 spent at delta 0.001" in said
+    assert "epsilon 1.90 spent at delta 0.001 in this run, at the site that spent most" in said
+    assert "without noise" not in said
     assert "It covers the weights. Counts and figures are not noised" in said
+
+
+def test_sites_with_rounds_without_epsilon_are_named_where_others_have_one() -> None:
+    values = build_run(epsilon=True).model_dump(mode="json")
+    for entry in values["rounds"]:
+        entry["sites"]["beta"]["train"]["epsilon"] = None
+    values["rounds"][0]["sites"]["alpha"]["train"]["epsilon"] = None  # noised from round 2 on
+    said = privacy_sentence(RunMetrics.model_validate(values))
+    assert "Patient-level differential privacy (alpha and gamma only)" in said
+    told = "Trained without noise at alpha (1 round) and beta (8 rounds): no epsilon holds"
+    assert told in said
 
 
 def test_a_site_that_trained_alone_is_judged_by_its_local_model() -> None:
