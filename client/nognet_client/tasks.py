@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ from nognet_client.spent import check_told_is_charged
 _log = logging.getLogger("nognet.client")
 _steps_log = logging.getLogger(STEPS_LOGGER)
 _STATUS_EVERY_S = 15.0
+SECONDS_TOLD = 10.0
+"""Under privacy a round's seconds leave as multiples of this."""
 Progress = Callable[[int, int, float], None]
 
 
@@ -192,7 +195,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         round_number=task.round_number,
         run_token=task.run_token,
     )
-    own.keep(outcome.weights, personal, task.round_number)
+    own.keep(outcome.weights, personal, task.round_number, noised=outcome.epsilon is not None)
     door.end(asked, "rounds")
     reply = TrainReply(
         site=name,
@@ -202,7 +205,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         n_patients=outcome.n_patients,
         steps=outcome.steps,
         mean_loss=outcome.mean_loss if lets_out_loss(site, study) else None,
-        seconds=outcome.seconds,
+        seconds=told_seconds(outcome.seconds, private=outcome.epsilon is not None),
         epsilon=outcome.epsilon,
         delta=outcome.delta,
         start_loss=outcome.start_loss,
@@ -210,6 +213,18 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     )
     cache.keep(task, digest, reply)
     return reply
+
+
+def told_seconds(seconds: float, *, private: bool) -> float:
+    """Give a round's seconds as they may leave: under privacy, rounded up to ten.
+
+    Each noised step takes as long as patients were drawn for it, and who is drawn has to stay a
+    secret for epsilon to hold.
+
+    >>> told_seconds(12.3, private=False), told_seconds(12.3, private=True)
+    (12.3, 20.0)
+    """
+    return math.ceil(seconds / SECONDS_TOLD) * SECONDS_TOLD if private else seconds
 
 
 def agreed_study(

@@ -19,6 +19,7 @@ from nognet.fit.parts import local_spec, part_of, shared_spec, whole
 from nognet.fit.personal import ditto_round, fine_tuned
 from nognet.fit.round_steps import Progress
 from nognet.fit.weights import Weights, initial_weights, weight_spec
+from nognet.privacy.policy import stricter
 from nognet.wire.flat import FlatWeights, pack, unpack
 from nognet_client.personal.state import PersonalState
 
@@ -54,9 +55,14 @@ class OwnModel:
         Raises:
             WireError: the vector is not of the study's shared parameters, or what was kept is
                 damaged.
+            PrivacyError: the study or the site wants privacy, and the local weights were trained
+                without: what is trained or measured from them is covered by no epsilon.
         """
         received, spec = unpack(shared, shared_spec(self.study)), local_spec(self.study)
-        local = self.state.latest("local", spec, upto=round_number) if spec else None
+        local = None
+        if spec:
+            private = stricter(self.study.privacy, self.site.privacy) is not None
+            local = self.state.latest("local", spec, upto=round_number, noised=private)
         if spec and local is None and round_number > 0:
             _log.info("%s: no local parameters of this run yet; the study's first", self.site.name)
         return whole(self.study, received, local)
@@ -104,14 +110,27 @@ class OwnModel:
             return initial_weights(self.study.network, self.study.seed)
         return start
 
-    def keep(self, trained: Weights, personal: Weights | None, round_number: int) -> None:
+    def keep(
+        self,
+        trained: Weights,
+        personal: Weights | None,
+        round_number: int,
+        *,
+        noised: bool = False,
+    ) -> None:
         """Keep what is the site's own after a round, before anything is answered.
+
+        Args:
+            trained: All weights after the round's training.
+            personal: Ditto's, trained without noise always.
+            round_number: The round.
+            noised: Whether `trained` comes of noised steps.
 
         Raises:
             OSError: the state folder can't be written.
         """
         if spec := local_spec(self.study):
-            self.state.keep("local", round_number, part_of(trained, spec))
+            self.state.keep("local", round_number, part_of(trained, spec), noised=noised)
         if personal is not None:
             self.state.keep("ditto", round_number, personal)
         if self.study.personalisation.cross_site == "local" and self.site.share_models:

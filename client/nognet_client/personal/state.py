@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from nognet.errors import WireError
+from nognet.errors import PrivacyError, WireError
 from nognet.files import atomic_path
 from nognet.fit.personal import MODEL_NAME, personal_folder
 from nognet.fit.weights import TensorSpec, Weights, check_weights
@@ -40,23 +40,43 @@ class PersonalState:
         return self.folder / MODEL_NAME
 
     def latest(
-        self, kind: Kind, spec: tuple[TensorSpec, ...], *, upto: int | None = None
+        self,
+        kind: Kind,
+        spec: tuple[TensorSpec, ...],
+        *,
+        upto: int | None = None,
+        noised: bool = False,
     ) -> Weights | None:
         """Read the weights of the last round, or of the last one up to a number; None without any.
 
+        Args:
+            kind: Of weights.
+            spec: What they have to be.
+            upto: The last round that counts; None: all do.
+            noised: Whether they have to come of noised steps alone.
+
         Raises:
             WireError: the file is damaged or of another network.
+            PrivacyError: they have to be noised, and are not (``open-local-parts``).
         """
         rounds = [number for number in self._rounds(kind) if upto is None or number <= upto]
-        return self._read(kind, max(rounds), spec) if rounds else None
+        return self._read(kind, max(rounds), spec, noised=noised) if rounds else None
 
-    def keep(self, kind: Kind, round_number: int, weights: Weights) -> None:
+    def keep(
+        self, kind: Kind, round_number: int, weights: Weights, *, noised: bool = False
+    ) -> None:
         """Keep the weights after a round, and forget rounds that come after it.
+
+        Args:
+            kind: Of weights.
+            round_number: That made them.
+            weights: To be kept.
+            noised: Whether they come of noised steps alone; this is kept with them.
 
         Raises:
             OSError: the folder can't be written.
         """
-        header = json.dumps({"kind": kind, "round": round_number})
+        header = json.dumps({"kind": kind, "round": round_number, "noised": noised})
         tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
         with atomic_path(self._path(kind, round_number), mode=0o600) as temporary:
             safetensors.torch.save_file(tensors, temporary, metadata={_KEY: header})
@@ -65,16 +85,25 @@ class PersonalState:
         for number in (*old, *(n for n in rounds if n > round_number)):
             self._path(kind, number).unlink(missing_ok=True)
 
-    def _read(self, kind: Kind, number: int, spec: tuple[TensorSpec, ...]) -> Weights:
+    def _read(
+        self, kind: Kind, number: int, spec: tuple[TensorSpec, ...], *, noised: bool
+    ) -> Weights:
         path = self._path(kind, number)
         try:
             with safetensors.safe_open(path, framework="pt") as opened:
                 header = json.loads((opened.metadata() or {})[_KEY])
                 found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  no dict
-        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as err:
+            is_noised = header.pop("noised", False)  # what earlier releases kept doesn't say so
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError, AttributeError) as err:
             raise _damaged(path, type(err).__name__) from err
         if header != {"kind": kind, "round": number}:
             raise _damaged(path, "another kind or round inside")
+        if noised and is_noised is not True:
+            raise PrivacyError(
+                f"{path}: trained without noise, and what leaves under privacy would depend on it: "
+                "begin a new run, or remove the file",
+                code="open-local-parts",
+            )
         ordered = {item.name: found[item.name] for item in spec if item.name in found}
         check_weights(ordered if len(ordered) == len(found) else found, spec)
         if not all(bool(torch.isfinite(tensor).all()) for tensor in ordered.values()):

@@ -276,7 +276,7 @@ def test_a_control_variate_is_in_the_receipt_or_does_not_leave(
     def train(*arguments: Any, **named: Any) -> Any:
         outcome = stub_work().train(*arguments, **named)
         control = {name: torch.full_like(t, scale) for name, t in outcome.weights.items()}
-        return dataclasses.replace(outcome, control=control)
+        return replace(outcome, control=control)
 
     app = build_app(replace(stub_work(), train=train))
     answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))

@@ -14,10 +14,11 @@ from nognet_client.egress.gate import check_content
 from nognet_client.egress.replies import checked_update
 from nognet_client.masking.answers import masked_train, secure_step
 from nognet_client.masking.keys import peers_of, signing_key
-from nognet_client.masking.release import of_secure_step
+from nognet_client.masking.release import of_masked_training, of_secure_step
 from nognet_client.masking.rules import check_can_sum, check_may_leave_unmasked
 from nognet_client.masking.state import MaskingState
 from nognet_client.site import Site
+from nognet_client.tasks import Work, train
 
 from nognet.config import StudyConfig, load_site
 from nognet.data.site.prepare import prepared_or_prepare
@@ -32,11 +33,14 @@ from nognet.errors import (
 )
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.pki.site_keys import create_site_key
+from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.secagg.keys import identity_of
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import pack
 from nognet.wire.records import MaskedTrainTask, Rows, SecureReply, SecureTask, Step, TrainTask
+from tests.builders.egress import weights_of
 from tests.builders.federation import make_site, make_study, stub_work
+from tests.builders.private_work import private_work
 
 pytestmark = pytest.mark.usefixtures("flower_task")
 TOKEN, NONCE = "ab" * 16, "cd" * 16
@@ -50,6 +54,7 @@ class Three:
         self.study: StudyConfig = make_study(
             folder, secure_aggregation={}, federation={"minimum_sites": 3}, **changes
         )
+        self.work: Work | None = None
         self.paths = {name: make_site(folder, name) for name in NAMES}
 
     def site(self, name: str) -> Site:
@@ -70,7 +75,8 @@ class Three:
         digest = contract_hash(contract(study))
         task = TrainTask(1, study.for_sites(), digest, TOKEN, weights)
         masked = MaskedTrainTask(task, NONCE, rows)
-        return masked_train(masked, self.site(name), stub_work(step=step), checked_update)
+        work = stub_work(step=step) if self.work is None else self.work
+        return masked_train(masked, self.site(name), work, checked_update)
 
     def keys(self) -> Rows:
         return {name: self.step(name, "keys", {})[name] for name in NAMES}
@@ -138,6 +144,34 @@ def test_a_run_over_the_budget_is_not_trained_masked_either(tmp_path: Path) -> N
         three.train("site_a", rows)
     assert caught.value.code == "budget-run"
     assert not list((three.site("site_a").config.state / "replies").rglob("*.reply"))
+
+
+def test_a_masked_reply_tells_what_its_run_spent_and_its_receipt_what_all_did(
+    tmp_path: Path,
+) -> None:
+    three = Three(tmp_path, privacy={"noise_multiplier": 2.0, "delta": 1e-2})
+    three.work = private_work()
+    site = three.site("site_a")
+    before = make_study(tmp_path, name="before", privacy=three.study.privacy)
+    digest, weights = contract_hash(contract(before)), weights_of(before)
+    train(TrainTask(1, before.for_sites(), digest, "ef" * 16, weights), site, private_work())
+    masked = three.train("site_a", three.for_site("site_a", three.shares(three.keys())))
+    plain = TrainTask(
+        1, three.study.for_sites(), contract_hash(contract(three.study)), TOKEN, weights
+    )
+    out = of_masked_training(MaskedTrainTask(plain, NONCE, {}), masked, site)
+    check_content(out.content, out.form)
+
+    def epsilon(rounds: int) -> float:
+        return PrivacyHistory((NoisedSteps(2.0, 2 / 3, 2 * rounds),)).epsilon(1e-2)
+
+    told = {"epsilon": epsilon(1), "delta": 1e-2, "seconds": 10.0}
+    assert dict(out.content.metric_records["metrics"]) == told
+    assert (out.facts.epsilon, out.facts.epsilon_charged) == (epsilon(1), epsilon(2))
+    wrong = replace(masked, reply=replace(masked.reply, epsilon=epsilon(2)))
+    out = of_masked_training(MaskedTrainTask(plain, NONCE, {}), wrong, site)
+    with pytest.raises(EgressError, match="number 'epsilon' is"):
+        check_content(out.content, out.form)
 
 
 def test_a_session_begins_once(tmp_path: Path) -> None:

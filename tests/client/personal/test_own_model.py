@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from nognet_client.personal.model import OwnModel
 
+from nognet.config import PrivacyConfig
+from nognet.errors import PrivacyError
 from nognet.fit.parts import local_names, part_of, shared_spec
 from nognet.fit.weights import initial_weights
 from nognet.wire.flat import flat_length, pack
@@ -33,6 +37,24 @@ def test_a_site_that_missed_rounds_goes_on_with_what_it_has(tmp_path: Path) -> N
         for name, tensor in found.items():
             expected = kept[name] if name in local else first[name] + 3
             assert torch.equal(tensor, expected)
+
+
+def test_under_privacy_local_parts_of_open_steps_are_refused(tmp_path: Path) -> None:
+    """Whoever keeps them says how they were trained; what doesn't say so was trained without."""
+    own = own_model(tmp_path)
+    privacy = PrivacyConfig(noise_multiplier=2.0, delta=1e-2)
+    private = replace(own, site=own.site.model_copy(update={"privacy": privacy}))
+    first = initial_weights(own.study.network, own.study.seed)
+    sent = own.shared(first)
+    private.keep(first, None, 1, noised=True)
+    own.keep(first, None, 2)
+    private.whole_after(sent, 1)
+    own.whole_after(sent, 2)
+    with pytest.raises(PrivacyError, match="begin a new run, or remove the file") as caught:
+        private.whole_after(sent, 2)
+    assert caught.value.code == "open-local-parts"
+    private.keep(first, None, 2, noised=True)  # the round is trained anew
+    private.whole_after(sent, 2)
 
 
 def test_what_leaves_has_no_place_for_local_parameters(tmp_path: Path) -> None:
