@@ -70,7 +70,7 @@ golden: $(READY_DEV) ## write the figures of the golden runs anew; look at the d
 	$(RUN)/python -m pytest -q --regenerate-golden tests/federation/test_simulation_command.py -k stored_figures
 	git diff --stat -- tests
 
-bench-overhead: $(READY_DEV) ## a round's seconds that are not work, beside a plain Flower app (about 5 minutes)
+bench-overhead: $(READY_DEV) ## a round's seconds that are not work, beside a plain Flower app (about 5 minutes); fails above half of its
 	$(RUN)/python -m tests.overhead
 
 docs: $(READY) ## the JSON Schemas of the configuration files, into docs/schema; docs/codes.md

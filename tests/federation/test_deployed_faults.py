@@ -43,15 +43,8 @@ class Waiting:
     server: Running
 
     @property
-    def public(self) -> str:
-        return f"https://127.0.0.1:{self.deployment.port}"
-
-    @property
     def private(self) -> str:
         return f"https://127.0.0.1:{self.deployment.control_port}"
-
-    def client(self, ca: Path) -> httpx.Client:
-        return httpx.Client(verify=ssl.create_default_context(cafile=str(ca)), trust_env=False)
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +127,6 @@ def test_the_public_port_answers_404_to_all_but_its_routes(
             head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
             secured.sendall(head.encode())
             assert secured.recv(4096).startswith(b"HTTP/1.1 404")
-
-
-def test_a_key_that_signs_well_but_is_not_registered_gets_401_for_tasks(waiting: Waiting) -> None:
-    with waiting.client(ca_of(waiting.deployment)) as client:
-        answer = client.post(
-            f"{waiting.public}/v1/fleet/pull-messages",
-            headers={"content-type": "application/protobuf", "flwr-public-key": "eA=="},
-        )
-    assert answer.status_code in (400, 401, 415)
 
 
 def test_the_control_api_wants_the_token(waiting: Waiting) -> None:

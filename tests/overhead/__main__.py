@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -16,11 +17,12 @@ from nognet.pki.authority import CoordinatorFiles
 from nognet.report.metrics_file import read_metrics
 from nognet.wire.flat import flat_length
 from tests.builders.deployment import deployment
+from tests.overhead.limit import ratios, too_slow
 from tests.overhead.plain import plain_rounds
 
 
 def main() -> None:
-    """Print the table; ``--json`` for machines."""
+    """Print the table; ``--json`` for machines. Exit code 1 where a round takes too long."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=56, help="of the network: 56 is 4.8 M numbers")
     parser.add_argument("--rounds", type=int, default=4)
@@ -45,7 +47,12 @@ def main() -> None:
             found[name] = plain_rounds(
                 place, files, arrays, sites=chosen.sites, rounds=chosen.rounds
             )
-    _show(found, flat_length(spec), as_json=chosen.json)
+    # the first round starts processes and caches
+    medians = {name: median(seconds[1:] or seconds) for name, seconds in found.items()}
+    _show(found, medians, flat_length(spec), as_json=chosen.json)
+    if slow := too_slow(medians):
+        say(slow)
+        sys.exit(1)
 
 
 def _ours(folder: Path, names: list[str], rounds: int, width: int) -> list[float]:
@@ -74,18 +81,17 @@ def _ours(folder: Path, names: list[str], rounds: int, width: int) -> list[float
     return seconds
 
 
-def _show(found: dict[str, list[float]], numbers: int, *, as_json: bool) -> None:
-    # the first round starts processes and caches
-    medians = {name: median(seconds[1:] or seconds) for name, seconds in found.items()}
-    ours = next(iter(medians.values()))
+def _show(
+    found: dict[str, list[float]], medians: dict[str, float], numbers: int, *, as_json: bool
+) -> None:
+    part = ratios(medians)
     if as_json:
-        ratios = {name: ours / value for name, value in medians.items()}
-        emit(json.dumps({"numbers": numbers, "seconds": found, "ratio": ratios}, indent=2))
+        emit(json.dumps({"numbers": numbers, "seconds": found, "ratio": part}, indent=2))
         return
     emit(f"{numbers} float32 numbers; seconds of a training round that are not work, median")
     for name, value in medians.items():
         rounds = ", ".join(f"{second:.1f}" for second in found[name])
-        emit(f"{name:38}{value:7.2f} s   ours / it {ours / value:5.2f}   (rounds: {rounds})")
+        emit(f"{name:38}{value:7.2f} s   ours / it {part[name]:5.2f}   (rounds: {rounds})")
 
 
 main()

@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +36,7 @@ def robustness(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes
     rounds: Annotated[int, typer.Option(min=1)] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Of a site in a round.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 1,
+    seeds: Annotated[str, typer.Option(help="Several, with commas, in place of --seed.")] = "",
     strategies: Annotated[
         str, typer.Option(help="With commas; krum only if named, as it chooses as multikrum does.")
     ] = ",".join(name for name in STRATEGIES if name != "krum"),
@@ -59,24 +60,32 @@ def robustness(  # noqa: PLR0913, PLR0917  one parameter an option, typer passes
         strategies=_chosen(strategies, STRATEGIES, "--strategies"),
         attacks=tuple(a for a in ATTACKS if a in _chosen(attacks, ATTACKS, "--attacks")),
     )
+    plans = [replace(plan, seed=number) for number in _numbers(seeds)] or [plan]
     _make_room(out, force=force)
     with _quiet():
-        trials = _trials(plan, out)
+        played = [
+            (each, _trials(each, out if len(plans) == 1 else out / f"seed-{each.seed}"))
+            for each in plans
+        ]
     document = {
-        "plan": asdict(plan),
+        "plan": asdict(plans[0]),
+        "seeds": [each.seed for each in plans],
         "factors": FACTORS,
         "commit": commit or None,
         "nognet": nognet.__version__,
         "python": platform.python_version(),
         "processor": platform.processor() or platform.machine(),
-        "trials": [asdict(trial) for trial in trials],
+        "trials": [
+            {"seed": each.seed, **asdict(trial)} for each, trials in played for trial in trials
+        ],
     }
     write_json_atomic(out / JSON_NAME, document)
     if as_json:
         emit(json.dumps(document, indent=2, allow_nan=False))
     else:
-        for line in markdown(plan, trials):
-            emit(line)
+        for number, (each, trials) in enumerate(played):
+            for line in (*([""] if number else []), *markdown(each, trials)):
+                emit(line)
     say(f"written: {out / JSON_NAME}")
 
 
@@ -115,7 +124,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _trials(plan: Plan, out: Path) -> list[Trial]:
-    say(f"{plan.sites} hospitals of {plan.patients} patients ...")
+    say(f"{plan.sites} hospitals of {plan.patients} patients, seed {plan.seed} ...")
     hospitals = write_hospitals(
         out / "hospitals", sites=plan.sites, patients=plan.patients, seed=plan.seed
     )
@@ -144,6 +153,13 @@ def _chosen(text: str, known: Sequence[str] | dict[str, Any], option: str) -> tu
     return names
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConfigError(f"--seeds: found '{text}', expected whole numbers from 0, with commas")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 def _make_room(out: Path, *, force: bool) -> None:
     """Refuse what is no result of an earlier call; remove one that is, if asked to."""
     if not out.exists():
@@ -152,8 +168,8 @@ def _make_room(out: Path, *, force: bool) -> None:
         raise ConfigError(f"{out}: is no result of this benchmark; give another --out")
     if not force and any(out.iterdir()):
         raise ConfigError(f"{out}: there is a result already; give another --out, or --force")
-    for name in ("hospitals", "runs"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    for old in (out / "hospitals", out / "runs", *out.glob("seed-*")):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def main() -> None:

@@ -44,6 +44,38 @@ def test_an_attack_wrecks_the_mean_and_not_the_median(tmp_path: Path) -> None:
     assert "there is a result already" in str(again.exception)
 
 
+def test_each_seed_is_played_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"dsc": 0.5, "psnr": None}
+    made: list[tuple[Path, int]] = []
+
+    def hospitals(folder: Path, *, seed: int, **_: int) -> list[Path]:
+        made.append((folder, seed))
+        return []
+
+    def trial(plan: Plan, strategy: str, attack: str, *_: object) -> Trial:
+        return Trial(strategy, attack, "completed", 0, plan.seed, figures, figures, figures, 1.0)
+
+    monkeypatch.setattr("nognet_server.robustness.__main__.write_hospitals", hospitals)
+    monkeypatch.setattr("nognet_server.robustness.__main__.run_trial", trial)
+    chosen = ["--strategies", "fedavg", "--attacks", "x100"]
+    for seeds, found in ((["--seeds", "3, 5"], [3, 5]), ([], [1])):
+        out = tmp_path / f"out-{len(found)}"
+        result = CliRunner().invoke(app, ["--out", str(out), *chosen, *seeds])
+        assert result.exit_code == 0, result.output
+        document = json.loads((out / JSON_NAME).read_text(encoding="utf-8"))
+        assert [(t["seed"], t["best_round"]) for t in document["trials"]] == [(n, n) for n in found]
+        assert all(f"; seed {number};" in result.stdout for number in found)
+    assert made == [
+        (tmp_path / "out-2" / "seed-3" / "hospitals", 3),
+        (tmp_path / "out-2" / "seed-5" / "hospitals", 5),
+        (tmp_path / "out-1" / "hospitals", 1),
+    ]
+    refused = CliRunner().invoke(app, ["--out", str(tmp_path / "x"), "--seeds", "1,two"])
+    assert "--seeds: found '1,two'" in str(refused.exception)
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     result = CliRunner().invoke(app, ["--out", str(tmp_path), "--force"])
