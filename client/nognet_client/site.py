@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from dataclasses import dataclass
 
-import nognet
 from nognet.config import SiteConfig
 from nognet.data.store import PreparedSite
-from nognet.wire.contract import PROTOCOL_VERSION
+from nognet.wire import software
 from nognet.wire.records import FAULTS
 
 
@@ -28,10 +25,4 @@ class Site:
 
 def software_versions(faults: str = "") -> dict[str, str]:
     """Name the software that the site's numbers depend on, and a rehearsal's faults, if any."""
-    return {
-        **({FAULTS: faults} if faults else {}),
-        "nognet": nognet.__version__,
-        "protocol": str(PROTOCOL_VERSION),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("torch", "flwr", "numpy")},
-    }
+    return {**({FAULTS: faults} if faults else {}), **software.software_versions()}

@@ -25,7 +25,6 @@ from nognet.wire.contract import (
     contract,
     contract_hash,
     describe_differences,
-    differing_items,
 )
 from nognet.wire.records import (
     EvaluateTask,
@@ -40,6 +39,7 @@ from nognet_client.consent import door
 from nognet_client.egress.counts import check_training_patients, lets_out_loss, released_counts
 from nognet_client.leakage import check_leakage
 from nognet_client.personal.model import OwnModel
+from nognet_client.refusals import refusal_words, unusable
 from nognet_client.rehearsal import check_rehearsal
 from nognet_client.reply_cache import ReplyCache, task_digest
 from nognet_client.request import Request
@@ -113,12 +113,14 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     door.check_joining(Request(study, asked, task.run_token, site.config, site.prepared, release))
     mine = contract(study, roi=site.prepared.roi)
     name = site.config.name
-    if differing_items(task.contract, mine):
-        differences = describe_differences(task.contract, mine)
-        _log.error("%s can't take part in study '%s': %s", name, study.name, differences)
+    if task.refusal:
+        why = refusal_words(task.refusal)
+        _log.error("%s is not used in study '%s': %s", name, study.name, why)
+    if reason := describe_differences(task.contract, mine) or unusable(site):
+        _log.error("%s can't take part in study '%s': %s", name, study.name, reason)
     else:
         _admit(study, site, task.run_token)
-        _log.info("%s joins study '%s'", name, study.name)
+        _log.info("%s asks to join study '%s'", name, study.name)
     least = site.config.egress.min_patients
     return JoinReply(
         site=name,

@@ -16,7 +16,7 @@ from nognet.config import RoiConfig, StudyConfig
 from nognet.errors import ContractError
 from nognet.metrics.definitions import DEFINITIONS_VERSION
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 Contract = dict[str, str]
 _MAX_ITEMS = 20_000
 _MAX_SHOWN = 60

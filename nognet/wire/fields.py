@@ -17,6 +17,8 @@ MAX_COUNT = 10**9
 MAX_TEXT = 4_000_000
 SITE_NAME = re.compile(NAME_PATTERN)
 TOKEN = re.compile(r"[0-9a-f]{8,64}")
+REFUSAL = re.compile(r"[a-z0-9-]{1,64}")
+"""The code of why a site is not used."""
 _VERSION = re.compile(r"[A-Za-z0-9.+_-]{1,64}")
 
 WITHHELD = "|withheld"

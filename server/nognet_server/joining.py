@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flwr.app import Message, MessageType
@@ -12,14 +13,16 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from nognet.errors import FederationError, NognetError, WireError
-from nognet.wire.contract import check_same
+from nognet.wire.contract import check_same, item_code
 from nognet.wire.records import FAULTS, JoinReply, JoinTask
+from nognet.wire.software import differing_software, software_versions
 from nognet_server.grid import exchange, online_nodes
 from nognet_server.phases import tell_phase
 from nognet_server.roster import Member, Refusal, Roster
 from nognet_server.rounds.messages import Delivery, Envelope, Patience, declined_code
 
 _log = logging.getLogger("nognet.server.joining")
+_TELL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,34 @@ def admit(grid: Grid, task: JoinTask, roster: Roster, patience: Patience, *, ret
     asked = {i: nodes[i] for i in sorted(nodes) if _is_to_ask(roster, nodes[i], retry=retry)}
     if not asked:
         return roster
-    content = task.to_content()
-    envelopes = [
-        Envelope(str(node_id), Message(content, node_id, MessageType.QUERY)) for node_id in asked
-    ]
+    told = {node_id: _refusal_code(roster, node_id) for node_id in asked}
+    envelopes = [_question(task, node_id, code) for node_id, code in told.items()]
     for delivery in exchange(grid, envelopes, patience, what="join").deliveries:
         roster = _decide(roster, asked[int(delivery.site)], delivery, task)
+    _tell_refused(grid, task, roster, patience, told)
     return roster
+
+
+def _question(task: JoinTask, node_id: int, refusal: str) -> Envelope:
+    content = replace(task, refusal=refusal).to_content()
+    return Envelope(str(node_id), Message(content, node_id, MessageType.QUERY))
+
+
+def _refusal_code(roster: Roster, node_id: int) -> str:
+    refusal = roster.refused.get(node_id)
+    return "" if refusal is None else refusal.code
+
+
+def _tell_refused(
+    grid: Grid, task: JoinTask, roster: Roster, patience: Patience, told: Mapping[int, str]
+) -> None:
+    """Tell each site why it is not used, unless its question said so; what it answers is moot."""
+    new = {i: code for i in told if (code := _refusal_code(roster, i)) and code != told[i]}
+    shortly = Patience(
+        min(patience.deadline_s, _TELL_S), min(patience.lost_after_s, _TELL_S), patience.poll_s
+    )
+    if new:
+        exchange(grid, [_question(task, *told) for told in new.items()], shortly, what="be told")
 
 
 def _is_to_ask(roster: Roster, node: NodeInfo, *, retry: bool) -> bool:
@@ -117,7 +141,8 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
         label = reply.site
         _check_may_take_part(roster, reply.site, int(node.node_id))
     except NognetError as err:
-        return _refuse(roster, node, label, str(err))
+        code = "" if delivery.content is None else item_code(err.code)
+        return _refuse(roster, node, label, str(err), code=code)
     others = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
     member = Member(
         reply.site,
@@ -129,6 +154,8 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
         reply.min_patients,
     )
     refused = {i: r for i, r in roster.refused.items() if i != int(node.node_id)}
+    for name, versions in differing_software(software_versions(), reply.versions).items():
+        _log.warning("%s has another %s: %s", reply.site, name, versions)
     pairs = {split: reply.counts[split]["pairs"] for split in ("train", "validation", "test")}
     _log.info(
         "%s joined: %s training, %s validation, %s test pairs",
@@ -145,17 +172,21 @@ def _checked(delivery: Delivery, node: NodeInfo, task: JoinTask) -> JoinReply:
     if node.name and node.name != reply.site:
         raise FederationError(
             f"calls itself '{reply.site}' but its key is registered for '{node.name}'; make `name` "
-            "in site.yaml the registered one"
+            "in site.yaml the registered one",
+            code="registered-name",
         )
     _check_faults(reply, task)
     check_same(task.contract, reply.contract)
     if reply.counts["train"]["patients"] is None:
         raise WireError(
             f"has fewer than {reply.min_patients} training patients (egress.min_patients at the "
-            "site), so it can't train"
+            "site), so it can't train",
+            code="too-few-patients",
         )
     if reply.counts["train"]["pairs"] == 0:
-        raise WireError("has no training pairs; `nognet check` at the site says why")
+        raise WireError(
+            "has no training pairs; `nognet check` at the site says why", code="no-training-pairs"
+        )
     return reply
 
 
@@ -167,27 +198,36 @@ def _check_faults(reply: JoinReply, task: JoinTask) -> None:
     if json.loads(task.study_json).get("rehearsal") is not True:
         raise FederationError(
             f"fails on purpose ({faults}), and the study is no rehearsal; start its client without "
-            "--chaos"
+            "--chaos",
+            code="fails-on-purpose",
         )
     _log.warning("REHEARSAL: %s fails on purpose: %s", reply.site, faults)
 
 
 def _check_may_take_part(roster: Roster, name: str, node_id: int) -> None:
     if name in roster.barred:
-        raise FederationError(f"is {roster.barred[name]} in this run and is asked no more")
+        why = roster.barred[name]
+        raise FederationError(f"is {why} in this run and is asked no more", code=why)
     holder = roster.members.get(name)
     if holder is not None and holder.node_id != node_id:
         raise FederationError(
             f"two sites call themselves '{name}'; names must be unique: change `name` in one "
-            "site.yaml"
+            "site.yaml",
+            code="name-taken",
         )
 
 
 def _refuse(
-    roster: Roster, node: NodeInfo, label: str, reason: str, *, declined: bool = False
+    roster: Roster,
+    node: NodeInfo,
+    label: str,
+    reason: str,
+    *,
+    declined: bool = False,
+    code: str = "",
 ) -> Roster:
     _log.warning("%s is not used: %s", label, reason)
-    refusal = Refusal(label, reason, node.last_activated_at, time.monotonic(), declined)
+    refusal = Refusal(label, reason, node.last_activated_at, time.monotonic(), declined, code)
     members = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
     return replace(roster, members=members, refused={**roster.refused, int(node.node_id): refusal})
 

@@ -33,13 +33,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A site that does not take part, and why; or that declined to, which is its right."""
+    """A site that does not take part, and why; or that declined to, which is its right.
+
+    `code` is what the site is told; empty where it gave no answer, and knows why.
+    """
 
     label: str
     reason: str
     activated_at: str
     at: float
     declined: bool = False
+    code: str = ""
 
     @property
     def is_due(self) -> bool:

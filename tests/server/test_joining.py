@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from flwr.app import Error, Message, RecordDict
+from nognet_server import joining
 from nognet_server.joining import Wanted, admit, present, wait_for_sites
 from nognet_server.roster import Roster
 from nognet_server.rounds.messages import Patience
 
 from nognet.errors import FederationError
-from nognet.types import SPLITS
+from nognet.types import SPLITS, STRATA
 from nognet.wire.records import JoinReply, JoinTask
+from nognet.wire.software import software_versions
 from tests.builders.fake_grid import FakeGrid, FakeNode
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -20,7 +24,7 @@ QUICK = Patience(deadline_s=5.0, lost_after_s=0.2, poll_s=0.005)
 
 
 def reply(name: str) -> JoinReply:
-    return JoinReply(name, {"nognet": "0.1.0"}, TASK.contract, COUNTS)
+    return JoinReply(name, software_versions(), TASK.contract, COUNTS)
 
 
 def site(name: str, *, registered: str | None = None, answer: JoinReply | None = None) -> FakeNode:
@@ -89,6 +93,72 @@ def test_a_site_without_training_pairs_is_refused() -> None:
     grid = FakeGrid({3: site("site_a", answer=replace(reply("site_a"), counts=empty))})
     roster = admit(grid, TASK, Roster(), QUICK, retry=False)
     assert "no training pairs" in roster.refused[3].reason
+
+
+NONE = {split: {"patients": 0, "pairs": 0, "strata": {}} for split in SPLITS}
+HIDDEN = {"patients": None, "pairs": None, "strata": dict.fromkeys(STRATA)}
+WITHHELD = dict.fromkeys(SPLITS, HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"counts": NONE}, "no-training-pairs"),
+        ({"counts": WITHHELD, "min_patients": 5}, "too-few-patients"),
+        ({"contract": {**TASK.contract, "roi.size_vox": "32"}}, "roi-size-vox"),
+        ({"site": "site_x"}, "registered-name"),
+        ({"site": "site_c"}, "quarantined"),
+        ({"versions": {"faults": "nan"}}, "fails-on-purpose"),
+    ],
+)
+def test_every_site_that_is_refused_is_told_why_at_once_and_again_when_it_is_asked_again(
+    changes: dict[str, Any], code: str
+) -> None:
+    name = "site_c" if code == "quarantined" else "site_b"
+    answer = site(name, answer=replace(reply(name), **changes))
+    grid = FakeGrid({3: answer, 7: site("site_a")})
+    roster = admit(grid, TASK, Roster(barred={"site_c": "quarantined"}), QUICK, retry=True)
+    assert list(roster.members) == ["site_a"]
+    assert [told_in(message) for message in answer.received] == ["", code]
+    assert [told_in(message) for message in grid.nodes[7].received] == [""]
+    earlier = replace(roster.refused[3], at=roster.refused[3].at - 60.0)
+    admit(grid, TASK, replace(roster, refused={3: earlier}), QUICK, retry=True)
+    assert [told_in(message) for message in answer.received] == ["", code, code]
+
+
+def told_in(message: Message) -> str:
+    return JoinTask.from_content(message.content).refusal
+
+
+def test_a_second_site_of_one_name_is_told_so() -> None:
+    grid = FakeGrid({3: site("site_a", registered=""), 7: site("site_a", registered="")})
+    admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert [told_in(message) for message in grid.nodes[7].received] == ["", "name-taken"]
+
+
+def test_a_refused_site_that_goes_silent_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "_TELL_S", 0.1)
+    content = replace(reply("site_b"), contract={}).to_content()
+    silent = FakeNode("site_b", lambda task: None if told_in(task) else content)
+    grid = FakeGrid({3: silent, 7: site("site_a")})
+    started = time.monotonic()
+    roster = admit(grid, TASK, Roster(), replace(QUICK, deadline_s=60.0), retry=False)
+    assert time.monotonic() - started < 5.0
+    assert list(roster.members) == ["site_a"]
+    assert roster.refused[3].code == "axes"
+
+
+def test_software_that_differs_is_warned_of_by_name_with_both_versions(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours = software_versions()
+    theirs = {**ours, "torch": "1.0.0", "numpy": f"{ours['numpy']}+local"}
+    answer = replace(reply("site_a"), versions=theirs)
+    grid = FakeGrid({3: site("site_a", answer=answer), 7: site("site_b")})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=False)
+    assert list(roster.members) == ["site_a", "site_b"]
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert warned == [f"site_a has another torch: {ours['torch']} here, 1.0.0 at the site"]
 
 
 def test_a_site_that_fails_to_answer_is_refused_with_its_code() -> None:

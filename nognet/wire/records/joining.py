@@ -14,17 +14,28 @@ from nognet.wire.contract import Contract, contract_json, parse_contract
 from nognet.wire.records.parts import CONFIG, METRICS, config_of, expect_records, metrics_record
 
 _SHARES = "shares-models"
+_REFUSAL = "refusal"
+_NO_REFUSAL = "none"
+"""Flower can't count the bytes of an empty text."""
 FAULTS = "faults"
 """Name under which a site in a rehearsal tells, among its versions, how it fails on purpose."""
 
 
 @dataclass(frozen=True)
 class JoinTask:
-    """The coordinator asks a site who it is and what its numbers mean."""
+    """The coordinator asks a site who it is and what its numbers mean.
+
+    Attributes:
+        study_json: The study, as sites get it.
+        contract: What its numbers mean.
+        run_token: The run.
+        refusal: Why the coordinator does not use the site, by its last answer; empty for no cause.
+    """
 
     study_json: str
     contract: Contract
     run_token: str
+    refusal: str = ""
 
     def to_content(self) -> RecordDict:
         """Write the message's content."""
@@ -33,6 +44,7 @@ class JoinTask:
                 "study": self.study_json,
                 "contract": contract_json(self.contract),
                 "run": self.run_token,
+                _REFUSAL: self.refusal or _NO_REFUSAL,
             }
         )
         return RecordDict({CONFIG: config})
@@ -45,11 +57,13 @@ class JoinTask:
             WireError: a record or key is missing, unknown or of the wrong type.
         """
         expect_records(content, {CONFIG})
-        config = config_of(content, {"study", "contract", "run"})
+        config = config_of(content, {"study", "contract", "run", _REFUSAL})
+        refusal = fields.text(config, _REFUSAL, fields.REFUSAL)
         return cls(
             study_json=fields.text(config, "study"),
             contract=parse_contract(fields.text(config, "contract")),
             run_token=fields.text(config, "run", fields.TOKEN),
+            refusal="" if refusal == _NO_REFUSAL else refusal,
         )
 
 
