@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from nognet_server.simulation.engine import SimulatedSite, load_client_app, simu
 from safetensors import safe_open
 
 from nognet.config import load_study
+from nognet.pki.authority import CoordinatorFiles
 from tests.builders.deployment import Deployment, deployment, kill, wait_until_gone
+from tests.builders.terminating_proxy import TerminatingProxy
 
 pytestmark = [pytest.mark.federation, pytest.mark.slow]
 ROUNDS = 3
@@ -43,6 +46,36 @@ def test_deployed_resumed_and_simulated_runs_have_the_same_bits(
     simulated = simulate_as(tmp_path / "straight", tmp_path / "simulated")
     for number in range(ROUNDS + 1):
         assert arrays_of(simulated, number) == arrays_of(straight, number)
+
+
+def test_a_proxy_that_ends_tls_and_restarts_in_mid_training_costs_no_bit(tmp_path: Path) -> None:
+    """Both sites reach the coordinator through it alone; it is away for a while as they train."""
+    slow = {"steps_per_round": 30, "batch_size": 2, "warmup_steps": 0}
+    folder = tmp_path / "behind"
+    folder.mkdir()
+    with deployment(folder, training=slow, rounds=1) as built:
+        files = CoordinatorFiles(folder / "coordinator" / "pki")
+        with TerminatingProxy(files, built.port, folder / "proxy") as proxy:
+            for name in built.sites:
+                built.edit_server(built.site_file(name), address=f"127.0.0.1:{proxy.port}")
+            server, clients = built.server(), built.clients()
+            for client in clients.values():
+                client.wait_for("training, round 1", 150)
+            proxy.stop()
+            before = proxy.served
+            assert not any("training, round 1: done" in c.output for c in clients.values())
+            for client in clients.values():
+                client.wait_for("lost the coordinator", 30)
+            proxy.start()
+            assert server.wait(150) == 0, server.output
+        assert proxy.served > before > 0
+        for client in clients.values():
+            assert f"reconnected to 127.0.0.1:{proxy.port}" in client.output
+            assert len(re.findall("training, round 1: done", client.output)) == 1
+        run = RunFolder(built.runs / "tiny")
+    simulated = simulate_as(folder, tmp_path / "simulated")
+    for number in range(2):
+        assert arrays_of(simulated, number) == arrays_of(run, number)
 
 
 def deployed(folder: Path, strategy: dict[str, Any], *, is_killed: bool) -> RunFolder:
