@@ -8,13 +8,15 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, NoReturn
 
+import click
 import typer
 
 import nognet
@@ -186,17 +188,33 @@ def emit(text: str) -> None:
     typer.echo(text)
 
 
-def run_guarded(command: Callable[[], object]) -> None:
+def run_guarded(command: Callable[..., object]) -> None:
     """Run a command; turn our errors and Ctrl-C into a message and an exit code, never a traceback.
 
-    Errors that are not ours keep their traceback: they are defects of nognet, and say so.
+    Errors that are not ours keep their traceback: they are defects of nognet, and say so. Where the
+    log is to be JSON, a wrong command line is a line of it, and no box.
     """
     try:
+        if isinstance(command, typer.Typer) and _asks_for_json(sys.argv[1:]):
+            code = command(standalone_mode=False)
+            sys.exit(code if isinstance(code, int) else 0)
         command()
+    except click.UsageError as err:
+        set_up_logging(LogFormat.json)  # what is wrong was found before the command set it up
+        _end_with(err.format_message(), err.exit_code)
     except NognetError as err:
         _end_with(str(err), err.exit_code)
     except KeyboardInterrupt:
         _end_with("interrupted", INTERRUPTED_EXIT_CODE)
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON lines, be the rest of it right or wrong.
+
+    >>> _asks_for_json(["--log-format", "json", "--stduy"]), _asks_for_json(["--log-format=text"])
+    (True, False)
+    """
+    return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
 
 
 def _end_with(message: str, exit_code: int) -> NoReturn:

@@ -71,6 +71,67 @@ def test_our_errors_and_interrupts_become_exit_codes_without_a_traceback(
     assert "Traceback" not in err
 
 
+def _small_command() -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def small(port: int = 1, log_format: LogFormat = LogFormat.text) -> None:
+        set_up_logging(log_format)
+        if port == 3:
+            raise typer.BadParameter("not this one")
+        if port == 4:
+            raise ConfigError("wrong")
+        if port == 5:
+            raise KeyboardInterrupt
+        raise typer.Exit(port)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (["--prot", "7"], 2, "No such option"),
+        (["--port", "seven"], 2, "'seven' is not a valid int"),
+        (["--port", "3"], 2, "not this one"),
+        (["--port", "4"], 3, "wrong"),
+        (["--port", "5"], 130, ""),
+        (["--port", "7"], 7, ""),
+        (["--port", "0"], 0, ""),
+    ],
+)
+@pytest.mark.parametrize("as_json", [["--log-format", "json"], ["--log-format=json"]])
+def test_a_wrong_command_line_is_a_line_of_the_json_log(
+    arguments: list[str],
+    exit_code: int,
+    words: str,
+    as_json: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["small", *arguments, *as_json])
+    with pytest.raises(SystemExit) as ended:
+        run_guarded(_small_command())
+    assert ended.value.code == exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    entries = [json.loads(line) for line in err.splitlines()]
+    assert len(entries) == bool(words)
+    for entry in entries:
+        assert (entry["level"], entry["exit_code"]) == ("error", exit_code)
+        assert words in entry["message"]
+
+
+def test_a_wrong_command_line_without_json_is_told_to_people(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["small", "--prot", "7", "--log-format", "text"])
+    with pytest.raises(SystemExit) as ended:
+        run_guarded(_small_command())
+    assert ended.value.code == 2
+    assert "Usage" in capsys.readouterr().err
+
+
 def test_an_error_that_is_not_ours_is_left_to_show_its_traceback() -> None:
     def fail() -> None:
         raise ZeroDivisionError
