@@ -60,5 +60,5 @@ class HoursAwaited:
 def lacks_hours_alone(study: StudyConfig, training: Training, *, asked: int) -> bool:
     """Tell whether a round would be enough with the sites that are outside their hours."""
     later = sum(reason == OUTSIDE_HOURS for reason in training.left_out.values())
-    usable, needed = len(training.replies), replies_needed(study, asked)
+    usable, needed = len(training.counted), replies_needed(study, asked)
     return usable < needed <= usable + later

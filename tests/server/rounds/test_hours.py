@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ from nognet_server.rounds import hours
 from nognet_server.rounds.asking import Trained
 from nognet_server.rounds.hours import ASK_AGAIN_S, HoursAwaited, lacks_hours_alone
 from nognet_server.rounds.messages import OUTSIDE_HOURS
-from nognet_server.rounds.replies import Training
+from nognet_server.rounds.replies import SecureSum, Training
 
-from nognet.wire.records import TrainReply
+from nognet.secagg.quantise import Counts
+from nognet.wire.records import MaskedTrainReply, TrainReply
 from tests.builders.federation import make_study
 
 
@@ -38,6 +40,16 @@ def test_a_round_waits_only_if_the_hours_are_what_it_lacks(
     study = make_study(tmp_path, federation={"minimum_sites": 2})
     found = training(usable, closed, failed)
     assert lacks_hours_alone(study, found, asked=usable + closed + failed) is waits
+
+
+def test_a_secure_sum_of_enough_sites_is_not_played_again_for_those_outside_their_hours(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, federation={"minimum_sites": 3})
+    sites = {f"ok_{i}": MaskedTrainReply(f"ok_{i}", 1, "", np.zeros(3), 0.1) for i in range(3)}
+    summed = SecureSum(sites, Counts(3, 3, 3), 0.1)
+    found = replace(training(1, 2, 0), summed=summed)
+    assert not lacks_hours_alone(study, found, asked=5)
 
 
 def test_it_pauses_for_a_day_at_most_and_begins_anew_with_the_next_round(
