@@ -1,4 +1,6 @@
-"""`study.yaml`'s ``central_privacy``: noise at the coordinator, so that the model hides each site.
+"""`study.yaml`'s ``central_privacy``: noise on the sum, so that the model hides each site.
+
+The coordinator makes it or, with ``secure_aggregation``, the sites, each its share.
 
 The unit is a whole site. Two runs are neighbours when they are alike but for one site, whose whole
 contribution, in all rounds, is there in one and absent (counts as nothing) in the other. Which
@@ -71,6 +73,10 @@ class CentralPrivacyConfig(ConfigModel):
     """Failure probability; must be below 1 / (2 expected_sites)."""
     max_epsilon: float | None = Field(default=None, gt=0)
     """A study that would spend more is refused; a round that would is not begun."""
+    colluding_sites: int | None = Field(default=None, ge=0)
+    """With secure_aggregation, where the sites make the noise: of how many the noise doesn't count,
+    as they may tell it the coordinator, or subtract their own. By default 1: every site gets the
+    global weights and knows its own noise. 0 promises nothing against another site."""
     unit: Literal["site"] = "site"
     """What is hidden: whether, and with what, one site took part."""
 
@@ -86,6 +92,11 @@ class CentralPrivacyConfig(ConfigModel):
         return self
 
     @property
+    def colluders(self) -> int:
+        """Sites whose noise doesn't count."""
+        return 1 if self.colluding_sites is None else self.colluding_sites
+
+    @property
     def max_weight(self) -> int:
         """The most that a site counts by."""
         return self.weights.max_weight if isinstance(self.weights, BoundedWeights) else 1
@@ -96,6 +107,8 @@ def unfit_for_central_privacy(
     strategy: StrategyConfig,
     federation: FederationConfig,
     personalisation: PersonalisationConfig,
+    *,
+    sums_securely: bool = False,
 ) -> str:
     """Say what in the rest of a study central privacy can't go with; empty when all fits."""
     return "; ".join(
@@ -103,6 +116,7 @@ def unfit_for_central_privacy(
             *_strategy_faults(privacy, strategy),
             *_site_faults(privacy, federation),
             *_personal_faults(personalisation),
+            *_colluder_faults(privacy, sums_securely=sums_securely),
         )
     )
 
@@ -142,4 +156,12 @@ def _personal_faults(personalisation: PersonalisationConfig) -> Iterator[str]:
         yield (
             "personalisation.cross_site lets each site's own model travel, which central_privacy "
             "doesn't cover; set cross_site: none"
+        )
+
+
+def _colluder_faults(privacy: CentralPrivacyConfig, *, sums_securely: bool) -> Iterator[str]:
+    if privacy.colluding_sites is not None and not sums_securely:
+        yield (
+            "central_privacy.colluding_sites is about noise that the sites make, and without "
+            "secure_aggregation the coordinator makes it; leave it out, or add secure_aggregation"
         )

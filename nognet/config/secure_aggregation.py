@@ -12,7 +12,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from nognet.config.base import ConfigModel
-from nognet.config.central_privacy import CentralPrivacyConfig
 from nognet.config.federation import FederationConfig
 from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.strategies import STRATEGIES_OF_THE_MEAN, StrategyConfig
@@ -67,16 +66,9 @@ def unfit_for_secure_aggregation(
     strategy: StrategyConfig,
     federation: FederationConfig,
     personalisation: PersonalisationConfig,
-    central_privacy: CentralPrivacyConfig | None,
 ) -> str:
     """Say what in the rest of a study secure aggregation can't go with; empty when all fits."""
-    faults = [*_faults(strategy, federation, personalisation)]
-    if central_privacy is not None:
-        faults.append(
-            "central_privacy clips each site's update at the coordinator, which secure_aggregation "
-            "hides from it; take one of the two, or `privacy` at the sites beside it"
-        )
-    return "; ".join(faults)
+    return "; ".join(_faults(strategy, federation, personalisation))
 
 
 def _faults(

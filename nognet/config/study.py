@@ -36,6 +36,7 @@ from nognet.config.secure_aggregation import (
     SecureAggregationConfig,
     unfit_for_secure_aggregation,
 )
+from nognet.config.shared_noise import unfit_for_shared_noise
 from nognet.config.strategies import FedAvgConfig, StrategyConfig
 
 
@@ -130,7 +131,11 @@ class StudyConfig(ConfigModel):
     def _central_privacy_fits(self) -> StudyConfig:
         if self.central_privacy is not None:
             faults = unfit_for_central_privacy(
-                self.central_privacy, self.strategy, self.federation, self.personalisation
+                self.central_privacy,
+                self.strategy,
+                self.federation,
+                self.personalisation,
+                sums_securely=self.secure_aggregation is not None,
             )
             if faults:
                 raise ValueError(faults)
@@ -140,7 +145,9 @@ class StudyConfig(ConfigModel):
     def _secure_aggregation_fits(self) -> StudyConfig:
         if self.secure_aggregation is not None:
             faults = unfit_for_secure_aggregation(
-                self.strategy, self.federation, self.personalisation, self.central_privacy
+                self.strategy, self.federation, self.personalisation
+            ) or unfit_for_shared_noise(
+                self.secure_aggregation, self.federation, self.central_privacy
             )
             if faults:
                 raise ValueError(faults)

@@ -6,6 +6,9 @@ of Balle et al. 2020) is analytic, looser, and the check. `epsilon` gives PRV's 
 numerical error of 0.01 included. Where PRV contradicts RDP (lies above it), the larger holds; where
 PRV can't be computed, RDP holds: never the more flattering figure of two that disagree.
 
+`concentrated` is for mechanisms of which the Renyi divergence alone is known, that of a Gaussian at
+every order, and whose draws are exact to a distance: RDP alone.
+
 Neighbours are data sets that differ by one patient added or removed; the number of patients,
 which sets the rate, counts as public.
 """
@@ -26,6 +29,7 @@ PRV_ERROR = 0.01
 """Numerical error of epsilon that PRV is asked for, and which its upper bound includes."""
 PRV_LIMIT = 100.0
 """Above this epsilon (no privacy to speak of) PRV's exponentials overflow; RDP is used."""
+_EXP_LIMIT = 700.0  # beyond it a float overflows; no distance is so small
 _WHOLE_ORDERS = (*map(float, range(2, 65)), 80.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0)
 _RDP_ORDERS = tuple(sorted({*(1 + tenth / 10 for tenth in range(1, 100)), *_WHOLE_ORDERS}))
 
@@ -133,6 +137,36 @@ def account(history: PrivacyHistory, delta: float) -> Accounts:
     if not history.entries:
         return Accounts(epsilon=0.0, prv=0.0, rdp=0.0, delta=delta)
     return _account(history.grouped, delta)
+
+
+def concentrated(history: PrivacyHistory, delta: float, *, distance: float) -> Accounts:
+    """Compute epsilon of releases that are as a Gaussian's at every Renyi order, and nearly drawn.
+
+    Where both of two neighbours' outputs are within total variation t of exact ones that are
+    (epsilon, delta')-close, they are (epsilon, ``delta' + (1 + e^epsilon) t``)-close. So delta' is
+    what t leaves of delta.
+
+    Args:
+        history: Releases.
+        delta: In all.
+        distance: Total variation of one release to the exact mechanism.
+
+    Raises:
+        PrivacyError: delta is not in (0, 1), or the distance leaves less than half of it.
+    """
+    _check_delta(delta)
+    if not history.entries:
+        return Accounts(epsilon=0.0, prv=None, rdp=0.0, delta=delta)
+    looser = _epsilon_rdp(history.grouped, delta / 2)
+    spent = (1 + math.exp(min(looser, _EXP_LIMIT))) * history.steps * distance
+    if not spent <= delta / 2:
+        raise PrivacyError(
+            f"epsilon is about {looser:.3g}, so large that the noise's exactness ({distance:.2g} a "
+            f"release) leaves nothing of delta {delta:g}; use more noise or fewer rounds",
+            code="no-epsilon",
+        )
+    epsilon = _epsilon_rdp(history.grouped, math.nextafter(delta - spent, 0.0))
+    return Accounts(epsilon=epsilon, prv=None, rdp=epsilon, delta=delta)
 
 
 def quick_bound(history: PrivacyHistory, delta: float) -> float:

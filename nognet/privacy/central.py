@@ -12,17 +12,28 @@ With adaptive clipping (Andrew et al. 2021, section 3.1) a round releases a seco
 ``b_k - 1/2`` with b_k = 1 where a site's update is within C, of sensitivity 1/2. A share s of the
 budget is the count's: noise of ``z / (2 sqrt(s))`` on it and a multiplier of ``z / sqrt(1 - s)`` on
 the updates are together one mechanism of multiplier z.
+
+Where updates are summed securely the sites make the noise, each its share (`distributed`), and no
+one sees a sum without: the same multiplier, charged by RDP alone.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from nognet.config import AdaptiveClipping, CentralPrivacyConfig
 from nognet.errors import PrivacyBudgetError, PrivacyError
-from nognet.privacy.accounting import Accounts, NoisedSteps, PrivacyHistory, account
+from nognet.privacy.accounting import (
+    Accounts,
+    NoisedSteps,
+    PrivacyHistory,
+    account,
+    concentrated,
+)
 from nognet.privacy.calibration import noise_for_epsilon
+from nognet.privacy.distributed import NoiseShare
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,7 @@ class CentralPlan:
         delta: Failure probability.
         max_epsilon: What may not be passed; None without a limit.
         adaptive: How the clip norm moves; None where it doesn't.
+        share: Each site's noise; None where the coordinator makes it.
     """
 
     noise_multiplier: float
@@ -48,6 +60,12 @@ class CentralPlan:
     delta: float
     max_epsilon: float | None = None
     adaptive: AdaptiveClipping | None = None
+    share: NoiseShare | None = None
+
+    @property
+    def noise_from(self) -> Literal["coordinator", "sites"]:
+        """Who makes the noise."""
+        return "coordinator" if self.share is None else "sites"
 
     @property
     def total_weight(self) -> int:
@@ -85,7 +103,9 @@ class CentralPlan:
 
     def accounts(self, history: PrivacyHistory) -> Accounts:
         """Compute what a history of releases cost."""
-        return account(history, self.delta)
+        if self.share is None:
+            return account(history, self.delta)
+        return concentrated(history, self.delta, distance=self.share.distance)
 
     def after_round(self, history: PrivacyHistory) -> PrivacyHistory:
         """Add the charge of one more round."""
@@ -117,13 +137,16 @@ class CentralPlan:
             )
 
 
-def central_plan(privacy: CentralPrivacyConfig, *, sites: int, rounds: int) -> CentralPlan:
+def central_plan(
+    privacy: CentralPrivacyConfig, *, sites: int, rounds: int, share: NoiseShare | None = None
+) -> CentralPlan:
     """Work out a study's central privacy.
 
     Args:
         privacy: Of the study.
         sites: `federation.expected_sites`.
         rounds: Of the study.
+        share: Of each site, where the sites make the noise.
 
     Raises:
         PrivacyError: no noise is enough for the target.
@@ -142,6 +165,7 @@ def central_plan(privacy: CentralPrivacyConfig, *, sites: int, rounds: int) -> C
         delta=privacy.delta,
         max_epsilon=privacy.max_epsilon,
         adaptive=privacy.clipping if isinstance(privacy.clipping, AdaptiveClipping) else None,
+        share=share,
     )
 
 
@@ -161,6 +185,15 @@ def site_noise_for_epsilon(target_epsilon: float, *, rounds: int, delta: float) 
         ) from err
 
 
+def promise_in_words(plan: CentralPlan) -> str:
+    """Say what the plan promises a site."""
+    epsilon = plan.accounts(plan.whole_run()).epsilon
+    return (
+        f"central privacy: epsilon {epsilon:.3g} at delta {plan.delta:g} for any one site after "
+        f"{plan.rounds} rounds (noise multiplier {plan.noise_multiplier:g})"
+    )
+
+
 def cost_in_words(plan: CentralPlan, length: int) -> tuple[str, ...]:
     """Say what the plan promises a site, and what it does to the model.
 
@@ -168,16 +201,17 @@ def cost_in_words(plan: CentralPlan, length: int) -> tuple[str, ...]:
         plan: Of the study.
         length: Numbers that are shared.
     """
-    epsilon = plan.accounts(plan.whole_run()).epsilon
-    ratio = plan.noise_ratio(length)
-    promise = (
-        f"central privacy: epsilon {epsilon:.3g} at delta {plan.delta:g} for any one site after "
-        f"{plan.rounds} rounds (noise multiplier {plan.noise_multiplier:g})"
-    )
+    ratio, promise = plan.noise_ratio(length), promise_in_words(plan)
     price = (
         f"with {plan.sites} sites the noise of a round is {_times(ratio)} as long as the mean "
         f"update can be ({length} numbers)"
     )
+    if plan.share is not None:
+        more = math.sqrt(plan.sites / plan.share.honest)
+        price += (
+            f"; the sites make it in shares for {plan.share.honest}: with all {plan.sites} it is "
+            f"{more:.2g} times that"
+        )
     if ratio < 1:
         return promise, price
     advice = (

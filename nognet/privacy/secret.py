@@ -46,10 +46,13 @@ class SecretStream:
         """Start a stream whose key everyone knows; it gives no privacy at all."""
         return cls(number.to_bytes(KEY_BYTES, "big"))
 
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """Draw `count` numbers of 64 bits each."""
+        return np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8")
+
     def uniform(self, count: int) -> NDArray[np.float64]:
         """Draw `count` numbers in the open interval (0, 1), 52 bits each."""
-        words = np.frombuffer(self._encryptor.update(bytes(8 * count)), dtype="<u8")
-        return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+        return ((self.words(count) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Draw standard normal numbers of a shape (Box and Muller 1958)."""

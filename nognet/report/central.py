@@ -17,10 +17,17 @@ def central_sentence(metrics: RunMetrics) -> str | None:
         if entry.stopped_before_round is None
         else f" The limit stopped the run before round {entry.stopped_before_round}."
     )
+    makers = (
+        ""
+        if entry.noise_from == "coordinator"
+        else f" It is in every sum that the coordinator saw: the sites made it, in shares for "
+        f"{entry.honest_sites} of them, so that more sites make more."
+    )
     return (
         f"Site-level differential privacy of the global weights: epsilon "
         f"{number(entry.epsilon, 2)}{limit} at delta {entry.delta:g} for any one site, over "
         f"{entry.releases} releases. In a round the noise was {number(entry.noise_ratio, 1)} times "
-        f"as long as the mean update of {entry.sites} sites can be.{stopped} Figures of sites, the "
-        "lengths of their updates and the choice of the round by validation are not covered."
+        f"as long as the mean update of {entry.sites} sites can be.{makers}{stopped} Figures of "
+        "sites, the lengths of their updates and the choice of the round by validation are not "
+        "covered."
     )

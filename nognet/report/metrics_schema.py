@@ -114,8 +114,9 @@ class SecureSumFigures(_Part):
 
     sites: int = Field(ge=3)
     weight: int = Field(ge=1)
-    n_pairs: int = Field(ge=1)
-    n_patients: int = Field(ge=1)
+    n_pairs: int | None = Field(default=None, ge=1)
+    n_patients: int | None = Field(default=None, ge=1)
+    """None, as n_pairs, where sites noise what is summed: counts would leave without noise."""
     numbers_clipped: int = Field(ge=0)
     """Numbers of the updates beyond `secure_aggregation.clip_value`."""
     updates_shortened: int = Field(ge=0)
@@ -174,6 +175,9 @@ class CentralPrivacyEntry(_Part):
     """Of the next round."""
     sites: int = Field(ge=1)
     """What sums are divided by, whoever answered."""
+    noise_from: Literal["coordinator", "sites"] = "coordinator"
+    honest_sites: int | None = Field(default=None, ge=1)
+    """In shares for how many sites the noise was made, where the sites made it; more add to it."""
     noise_ratio: float = Field(ge=0)
     """Length of a round's noise over the longest that a mean update can be."""
     stopped_before_round: int | None = None

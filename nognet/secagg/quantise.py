@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from nognet.errors import PrivacyError
 from nognet.secagg.masks import Words
 
-_GUARDS = 4
-TAIL = 5 + _GUARDS
+GUARDS = 4
+"""Words of one that each site adds."""
+TAIL = 5 + GUARDS
 """Words behind the update."""
 _MOST_COUNTED = 2**24  # of pairs, patients or clipped numbers, so that sums fit
 _CHUNK = 1 << 20
@@ -136,7 +137,7 @@ def encode(
         written.patients,
         written.clipped,
         written.shortened,
-        *[1] * _GUARDS,
+        *[1] * GUARDS,
     ]
     return words, written
 
@@ -153,7 +154,7 @@ def decode(total: Words, code: Code, *, sites: int) -> Summed:
         PrivacyError: masks are left in it, so it is no sum of updates.
     """
     weight, pairs, patients, clipped, long, *guards = (int(word) for word in total[-TAIL:])
-    if guards != [sites] * _GUARDS or not sites <= weight <= sites * code.max_weight:
+    if guards != [sites] * GUARDS or not sites <= weight <= sites * code.max_weight:
         raise PrivacyError(
             "the sum of the masked updates holds masks still: sites worked with different keys, "
             "weights or lists of sites; the round can't be used",

@@ -41,9 +41,11 @@ class Rules:
 
     Attributes:
         threshold: More than this share of the sites that began must stay to the end; at least half.
+        at_least: And so many, where noise is made in shares for that number.
     """
 
     threshold: float
+    at_least: int = LEAST_SITES
 
     def needed(self, sites: int) -> int:
         """Count the sites that are needed of those that began: Shamir's t.
@@ -52,8 +54,18 @@ class Rules:
         [3, 3, 5, 7]
         >>> [Rules(0.5).needed(n) for n in (3, 4, 5, 10)]
         [3, 3, 3, 6]
+        >>> Rules(0.5, at_least=8).needed(10)
+        8
         """
-        return max(LEAST_SITES, math.floor(self.threshold * sites + 1e-9) + 1)
+        return max(LEAST_SITES, self.at_least, math.floor(self.threshold * sites + 1e-9) + 1)
+
+    def bears(self, colluding: int, sites: int) -> bool:
+        """Whether so many dishonest sites of those that began still can't have two sums made.
+
+        >>> Rules(0.5).bears(1, 4), Rules(0.5).bears(1, 5)
+        (True, False)
+        """
+        return colluding < 2 * self.needed(sites) - sites
 
 
 def bound_text(*parts: bytes) -> bytes:

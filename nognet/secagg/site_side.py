@@ -53,6 +53,7 @@ def begin(session: Session, site: str, signer: ec.EllipticCurvePrivateKey) -> Si
         seal=seal,
         pair=pair,
         seed=secrets.token_bytes(KEY_BYTES),
+        noise=secrets.token_bytes(KEY_BYTES),
     )
 
 
@@ -205,6 +206,7 @@ def reveal(state: SiteState, signatures: Mapping[str, bytes], rules: Rules) -> S
         seal=GONE,
         pair=GONE,
         seed=b"",
+        noise=b"",
         outgoing={},
         own_shares=b"",
         incoming=dict.fromkeys(state.incoming, b""),

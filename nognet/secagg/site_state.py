@@ -39,6 +39,7 @@ class SiteState:
         seal: Its key pair for sealed shares.
         pair: Its key pair for masks in common with others.
         seed: Of its own mask.
+        noise: Key of the noise it adds, where the study has sites make it; never shared.
         outgoing: Its sealed shares by receiver.
         incoming: Sealed shares for it by sender (U2 without itself).
         own_shares: Its own shares of its seed and key, 64 bytes.
@@ -55,6 +56,7 @@ class SiteState:
     seal: KeyPair = field(default=GONE, repr=False)
     pair: KeyPair = field(default=GONE, repr=False)
     seed: bytes = field(default=b"", repr=False)
+    noise: bytes = field(default=b"", repr=False)
     outgoing: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     incoming: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     own_shares: bytes = field(default=b"", repr=False)

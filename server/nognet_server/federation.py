@@ -15,7 +15,12 @@ from nognet.files import DISK_TROUBLE
 from nognet.report.metrics_file import write_metrics
 from nognet.report.metrics_schema import RunStatus
 from nognet.wire.flat import flat_length
-from nognet_server.central_dp.rounds import may_go_on, noised, spent_text
+from nognet_server.central_dp.rounds import (
+    charged_for_sites,
+    may_go_on,
+    noised,
+    spent_text,
+)
 from nognet_server.joining import Wanted, admit, present, wait_for_sites
 from nognet_server.roster import Member
 from nognet_server.rounds.asking import Late, ask_to_evaluate, ask_to_train
@@ -143,8 +148,9 @@ class _Session:
         trained = (
             ask_to_train(run, state, here, self._late, absent)
             if secure is None
-            else ask_to_train_securely(run, state, here, secure, absent)
+            else ask_to_train_securely(run, state, here, secure, absent, charge=self._charge)
         )
+        state = self.values.state  # charged, where the sites make the noise
         self._late = trained.late
         if self._hours.are_awaited(trained, round_number=number):
             return
@@ -194,6 +200,11 @@ class _Session:
             visited = let_models_visit(self.run, here, round_number=number)
             self.values = replace(self.values, final=Final(number, test, visited))
         save_run_model(self.run, state, weights, best.value if best else None, number)
+
+    def _charge(self) -> None:
+        """Charge a round whose noise the sites make; the charge stays whatever comes of it."""
+        run = self.run
+        self._keep(charged_for_sites(run.central, self.values.state, run.folder))
 
     def _wait(self, wanted: Wanted) -> None:
         roster = wait_for_sites(

@@ -30,12 +30,26 @@ def test_a_target_gives_the_noise_and_the_default_network_the_numbers() -> None:
     assert figures["numbers"] > 100_000
 
 
+def test_noise_of_the_sites_is_planned_by_how_many_stay() -> None:
+    shared = ["--noise-from", "sites", "--surviving", "3"]
+    result = CliRunner().invoke(app, [*PLAN, "--target-epsilon", "8", *shared, "--json"])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert (figures["noise_from"], figures["honest_sites"]) == ("sites", 2)
+    assert 7.98 < figures["epsilon"] <= 8
+    assert figures["epsilon_prv"] is None
+    said = CliRunner().invoke(app, [*PLAN, "--noise", "1", *shared, "--colluding", "0"]).stdout
+    assert "the sites make it in shares for 3: with all 3 it is 1 times that" in said
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
         ([], "give one of"),
         (["--noise", "1", "--target-epsilon", "4"], "give one of"),
         (["--noise", "1", "--delta", "0.2"], "below 0.167"),
+        (["--noise", "1", "--noise-from", "sites"], "--surviving"),
+        (["--noise", "1", "--surviving", "3"], "--surviving"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_a_wrong_command_line(extra: list[str], said: str) -> None:

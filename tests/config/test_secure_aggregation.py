@@ -33,14 +33,6 @@ def test_strategies_of_the_mean_sum_securely_and_no_others(name: str) -> None:
         ({"federation": {"minimum_sites": 2}}, "minimum_sites is 2"),
         ({"federation": {"stragglers": "next_round"}}, "masked for one round"),
         ({"personalisation": {"cross_site": "local"}}, "cross_site: none"),
-        (
-            {
-                "central_privacy": {"noise_multiplier": 1.0, "clip_norm": 1.0, "delta": 0.01},
-                "strategy": {"name": "fedavg", "weighting": "equal"},
-                "federation": {"expected_sites": 11},
-            },
-            "central_privacy clips each site's update",
-        ),
     ],
 )
 def test_what_secure_sums_cant_go_with_is_refused_with_the_reason(

@@ -28,6 +28,7 @@ from tests.builders.federation import (
     stub_work,
     weights_after,
 )
+from tests.builders.leaving import Leaving
 
 NAMES = ("site_a", "site_b", "site_c", "site_d")
 SECURE: dict[str, Any] = {"bits": 24, "max_weight": 50}
@@ -103,25 +104,6 @@ def test_a_run_that_trains_is_the_plain_one_to_the_grid(tmp_path: Path) -> None:
     assert 0 < np.abs(difference).max() <= HALF_A_STEP
 
 
-class _Leaving:
-    """A site's app that answers no more from a step on, in a round."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, site: str, step: str) -> None:
-        from nognet_client import app
-
-        secure, masked = app.secure_step, app.masked_train
-
-        def leaves(task: Any, at: Any, *more: Any) -> Any:
-            number = getattr(task, "round_number", None) or task.task.round_number
-            now = getattr(task, "step", "train")
-            if at.config.name == site and number == 1 and now == step:
-                raise MemoryError
-            return secure(task, at) if now != "train" else masked(task, at, *more)
-
-        monkeypatch.setattr(app, "secure_step", leaves)
-        monkeypatch.setattr(app, "masked_train", leaves)
-
-
 @pytest.mark.parametrize(
     "step",
     [
@@ -134,7 +116,7 @@ def test_a_site_that_leaves_at_any_step_is_out_of_the_sum_or_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     sites = [make_site(tmp_path, name) for name in NAMES]
-    _Leaving(monkeypatch, "site_d", step)
+    Leaving(monkeypatch, "site_d", step)
     study = securely(tmp_path, rounds=2)
     folder = run(study, sites, work=moves(STEPS))
     first, second = read_metrics(folder.path).rounds
@@ -152,7 +134,7 @@ def test_too_few_sites_end_the_run_and_nothing_is_summed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sites = [make_site(tmp_path, name) for name in NAMES[:3]]
-    _Leaving(monkeypatch, "site_c", "train")
+    Leaving(monkeypatch, "site_c", "train")
     with pytest.raises(FederationError, match=r"2 sites trained, 3 are needed .* site_c") as caught:
         run(securely(tmp_path), sites, work=moves(STEPS))
     assert caught.value.code == "secure-too-few"
@@ -204,8 +186,8 @@ def _interrupted(
     folder = new_run_folder(study)
     write_study(folder, study)
     with monkeypatch.context() as patch:
-        _Leaving(patch, "site_d", "train")
-        _Leaving(patch, "site_c", "reveal")
+        Leaving(patch, "site_d", "train")
+        Leaving(patch, "site_c", "reveal")
         with pytest.raises(FederationError, match="2 sites gave shares"):
             run(study, sites, work=moves(STEPS), folder=folder)
     return folder

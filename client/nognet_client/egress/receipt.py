@@ -50,6 +50,7 @@ class Facts:
         model: A model of the site's own that is shared.
         withheld: What has too few patients behind it.
         figures: Predictor and metric -> stratum -> pairs, of the figures that are told.
+        noise: That was added to an update before it was masked; None where none was.
     """
 
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Facts:
     model: VectorFacts | None = None
     withheld: tuple[str, ...] = ()
     figures: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    noise: Mapping[str, Any] | None = None
 
 
 def receipt_of(site: str, about: About, content: RecordDict, facts: Facts) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def receipt_of(site: str, about: About, content: RecordDict, facts: Facts) -> di
         "delta": facts.delta,
         "withheld": list(facts.withheld),
         "figures": facts.figures,
+        "noise": None if facts.noise is None else dict(facts.noise),
     }
 
 
@@ -111,7 +114,7 @@ def log_event(receipt: Mapping[str, Any], name: str, text: str) -> dict[str, Any
     """
     keys = (
         "kind", "decision", "run", "round", "bytes", "payload_sha256", "update_norm", "counts",
-        "epsilon", "epsilon_charged", "delta", "withheld", "code",
+        "epsilon", "epsilon_charged", "delta", "withheld", "noise", "code",
     )  # fmt: skip
     told = {key: receipt[key] for key in keys if receipt.get(key) not in (None, [], {})}
     digest = hashlib.sha256(text.encode()).hexdigest()

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from nognet.config import (
-    SecureAggregationConfig,
-    SiteConfig,
-)
+from nognet.config import SiteConfig, StudyConfig
 from nognet.errors import PrivacyError
 from nognet.secagg import site_side
 from nognet.secagg.keys import Advert
@@ -35,8 +34,15 @@ from nognet_client.consent import door
 from nognet_client.egress.replies import UpdateCheck
 from nognet_client.egress.updates import UpdateFacts
 from nognet_client.masking.keys import peers_of, signing_key
+from nognet_client.masking.noise import (
+    check_may_noise,
+    facts_of,
+    noise_plan,
+    noised_words,
+    rules_of,
+)
 from nognet_client.masking.state import MaskingState
-from nognet_client.masking.words import asked_of, words_of
+from nognet_client.masking.words import asked_of, update_of, words_of
 from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, request_of, train
 
@@ -70,11 +76,15 @@ class _Part:
 
 @dataclass(frozen=True)
 class Masked:
-    """A masked reply, which leaves, and what does not: the plain one, and what the gate found."""
+    """A masked reply, which leaves, and what does not: the plain one, and what the gate found.
+
+    `noise` says which noise was added before masking; None where the study has sites add none.
+    """
 
     reply: MaskedTrainReply
     plain: TrainReply
     update: UpdateFacts
+    noise: Mapping[str, Any] | None = None
 
 
 def secure_step(task: SecureTask, site: Site) -> SecureReply:
@@ -88,10 +98,9 @@ def secure_step(task: SecureTask, site: Site) -> SecureReply:
         WireError: what the site kept is damaged.
     """
     study = agreed_study(task, site)
-    asked = asked_of(study)
     if task.step == "keys":  # what has begun is brought to its end
         door.check_training(request_of(task, study, site), task.round_number)
-    part = _part(asked, site, task, task.session)
+    part = _part(study, site, task, task.session)
     name = site.config.name
     _log.debug("%s: round %d, secure sum: %s", name, task.round_number, task.step)
     steps = {"keys": _keys, "shares": _shares, "agree": _agree, "reveal": _reveal}
@@ -104,19 +113,27 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
 
     Raises:
         PrivacyError: as `secure_step`; nothing was trained then.
+        PrivacyBudgetError: the site gave as many noised updates as the study's limit lets it.
         EgressError: the plain update may not leave, masked or not.
         ContractError, TrainingError: as `nognet_client.tasks.train`.
     """
     plain_task = task.task
     study = agreed_study(plain_task, site)
-    asked = asked_of(study)
-    part = _part(asked, site, plain_task, task.session)
+    part = _part(study, site, plain_task, task.session)
     incoming = _column(task.rows, "sealed")
     state = part.state()
     site_side.check_incoming(state, incoming, part.rules)
+    plan = noise_plan(study)
+    if plan is not None:
+        check_may_noise(study, plan, state, part.kept, part.rules)
     reply = train(plain_task, site, work)
     update = check(plain_task, reply, study, site.config)
-    words = words_of(reply, plain_task, study, state)
+    noise = None
+    if plan is None or plan.share is None:
+        words = words_of(reply, plain_task, study, state)
+    else:
+        words = noised_words(update_of(reply, plain_task), plan, plan.share, state)
+        noise = facts_of(plan, plan.share, part.kept.note_noised(state.session))
     subject = hashlib.sha256(np.ascontiguousarray(plain_task.weights).data).digest()
     state, masked = site_side.mask(state, incoming, words, subject, part.rules)
     part.kept.keep(state)
@@ -132,16 +149,15 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
         ),
         reply,
         update,
+        noise,
     )
 
 
-def _part(
-    asked: SecureAggregationConfig, site: Site, task: SecureTask | TrainTask, nonce: str
-) -> _Part:
+def _part(study: StudyConfig, site: Site, task: SecureTask | TrainTask, nonce: str) -> _Part:
     study_digest = hashlib.sha256(task.study_json.encode()).hexdigest()
     session = Session(task.run_token, task.round_number, nonce, study_digest)
     kept = MaskingState(site.config.state, task.run_token)
-    return _Part(Rules(asked.threshold), session, kept, site.config)
+    return _Part(rules_of(study, asked_of(study).threshold), session, kept, site.config)
 
 
 def _keys(part: _Part, _: Rows) -> Rows:

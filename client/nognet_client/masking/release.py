@@ -32,7 +32,7 @@ def of_secure_step(task: SecureTask, reply: SecureReply, site: Site) -> Outgoing
 
 
 def of_masked_training(task: MaskedTrainTask, masked: Masked, site: Site) -> Outgoing:
-    """Prepare a masked update to leave; the receipt says how long the plain one was.
+    """Prepare a masked update to leave; the receipt says how long the plain one was and its noise.
 
     Raises:
         EgressError, PrivacyError: as `spending_of`.
@@ -58,6 +58,7 @@ def of_masked_training(task: MaskedTrainTask, masked: Masked, site: Site) -> Out
         epsilon_charged=spending.charged,
         delta=plain.delta,
         update=masked.update,
+        noise=masked.noise,
     )
     about = About("train", task.task.run_token, task.task.round_number)
     return Outgoing(reply.to_content(), form, about, facts)

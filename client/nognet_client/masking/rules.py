@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+
 from nognet.config import (
     SiteConfig,
     parse_study_json,
 )
 from nognet.errors import PrivacyError
+from nognet.privacy.central import promise_in_words
 from nognet_client.masking.keys import peers_of, signing_key
+from nognet_client.masking.noise import noise_plan
+
+_log = logging.getLogger("nognet.client.masking")
 
 
 def check_can_sum(study_json: str, site: SiteConfig) -> None:
     """Refuse a study before it starts whose updates this site will not give.
 
     Raises:
-        PrivacyError: the study sums securely and the site has no keys to believe, or the study
-            doesn't and the site takes part in nothing else.
+        PrivacyError: the study sums securely and the site has no keys to believe, or noise that
+            sites make and can't; or it doesn't, and the site takes part in nothing else.
+        PrivacyBudgetError: the noise promises less than the study's own limit.
         ProvisionError: a key is missing or wrong.
         ConfigError: the study can't be read by this release.
     """
-    if parse_study_json(study_json).secure_aggregation is None:
+    study = parse_study_json(study_json)
+    if study.secure_aggregation is None:
         check_may_leave_unmasked(study_json, site)
         return
     signing_key(site)
     peers_of(site)
+    plan = noise_plan(study)
+    if plan is not None:
+        _log.info("%s: %s", site.name, promise_in_words(plan))
 
 
 def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:

@@ -2,8 +2,9 @@
 
 The ClientApp keeps nothing in memory between messages. Before anything goes out, the state it needs
 to go on after a crash is on disk (0600); it holds secrets only until the round's last step, and a
-new session puts it away. `done.json` stays: sessions that began, and whom the site agreed to be in
-each round's sum, so that no second sum of a round is made of other sites.
+new session puts it away. `done.json` stays: sessions that began, those in which a noised update was
+given, and whom the site agreed to be in each round's sum, so that no second sum of a round is made
+of other sites.
 """
 
 from __future__ import annotations
@@ -94,13 +95,34 @@ class MaskingState:
         self._write_done(done)
         self.keep(state)
 
+    def noised_before(self, session: Session) -> int:
+        """Count the noised updates of the run that were given in other sessions."""
+        return len({*self._read_done()["noised"]} - {session.nonce})
+
+    def note_noised(self, session: Session) -> int:
+        """Note that a session's noised update is given; count those of the run.
+
+        Raises:
+            OSError: the folder can't be written.
+        """
+        done = self._read_done()
+        if session.nonce not in done["noised"]:
+            done["noised"][session.nonce] = session.round_number
+            self._write_done(done)
+        return len(done["noised"])
+
     def _read_done(self) -> dict[str, Any]:
         try:
             found = json.loads(self._done.read_text(encoding="utf-8"))
-            return {"sessions": dict(found["sessions"]), "agreed": dict(found["agreed"])}
+            noised = dict(found.get("noised", {}))  # absent in earlier files
+            return {
+                "sessions": dict(found["sessions"]),
+                "agreed": dict(found["agreed"]),
+                "noised": noised,
+            }
         except FileNotFoundError:
-            return {"sessions": {}, "agreed": {}}
-        except (OSError, ValueError, KeyError, TypeError) as err:
+            return {"sessions": {}, "agreed": {}, "noised": {}}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
             raise _damaged(self._done) from err
 
     def _write_done(self, done: dict[str, Any]) -> None:

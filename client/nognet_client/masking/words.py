@@ -43,12 +43,17 @@ def asked_of(study: StudyConfig) -> SecureAggregationConfig:
     return study.secure_aggregation
 
 
+def update_of(reply: TrainReply, task: TrainTask) -> NDArray[np.float64]:
+    """Say by how much the site moved the weights it was sent, ``(d,)``."""
+    difference: NDArray[np.float64] = np.subtract(reply.weights, task.weights, dtype=np.float64)
+    return difference
+
+
 def words_of(reply: TrainReply, task: TrainTask, study: StudyConfig, state: SiteState) -> Words:
     """Write the update of a round as words, and say what of it is lost."""
     asked = asked_of(study)
     code = code_of(study, len(state.adverts))
-    difference: NDArray[np.float64] = np.subtract(reply.weights, task.weights, dtype=np.float64)
-    update, is_long = shortened(difference, asked.clip_norm)
+    update, is_long = shortened(update_of(reply, task), asked.clip_norm)
     weight = {"equal": 1, "pairs": reply.n_pairs, "patients": reply.n_patients}
     counts = Counts(
         weight[study.strategy.counts_by], reply.n_pairs, reply.n_patients, shortened=int(is_long)

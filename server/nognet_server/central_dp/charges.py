@@ -52,14 +52,20 @@ class CentralState:
         return cls(norm, _history(values["releases"]))
 
 
-def write_charges(folder: RunFolder, history: PrivacyHistory) -> None:
+def write_charges(
+    folder: RunFolder, history: PrivacyHistory, *, noise_from: str = "coordinator"
+) -> None:
     """Put the releases on disk, the one that is about to be made among them; synced.
 
     Raises:
         FederationError: they can't be written, so the release may not be made.
     """
     path = folder.charges
-    value = {"schema_version": _SCHEMA_VERSION, "releases": _rows(history)}
+    value = {
+        "schema_version": _SCHEMA_VERSION,
+        "noise_from": noise_from,
+        "releases": _rows(history),
+    }
     try:
         write_json_atomic(path, value)
     except OSError as err:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nognet.config import StudyConfig
 from nognet.errors import PrivacyBudgetError
-from nognet.privacy.central import CentralPlan, central_plan, cost_in_words
+from nognet.privacy.central import CentralPlan, cost_in_words
 from nognet.privacy.secret import SecretStream
 from nognet.wire.flat import FlatWeights
 from nognet.wire.records import TrainReply
@@ -25,18 +25,6 @@ from nognet_server.strategies.rule import Wide
 _log = logging.getLogger("nognet.server.central_dp")
 EVERYBODY = "all-sites"
 """The site in whose name the noised mean goes to the strategy."""
-
-
-def plan_for(study: StudyConfig) -> CentralPlan | None:
-    """Work out a study's central privacy; None where it has none.
-
-    Raises:
-        PrivacyError: no noise is enough for the target.
-    """
-    privacy, sites = study.central_privacy, study.federation.expected_sites
-    if privacy is None or sites is None:  # the study was refused if only one is missing
-        return None
-    return central_plan(privacy, sites=sites, rounds=study.rounds)
 
 
 def begun(plan: CentralPlan | None, length: int) -> CentralState | None:
@@ -80,7 +68,7 @@ def gone_on_with(state: ServerState, folder: RunFolder) -> ServerState:
     return replace(state, central=replace(state.central, history=history))
 
 
-def recorded_in(folder: RunFolder, state: ServerState) -> ServerState:
+def recorded_in(folder: RunFolder, state: ServerState, plan: CentralPlan | None) -> ServerState:
     """Begin the record of a run that has no checkpoint yet.
 
     A folder whose checkpoints were lost has a record already: what it says was released is spent.
@@ -91,8 +79,8 @@ def recorded_in(folder: RunFolder, state: ServerState) -> ServerState:
     """
     if folder.charges.exists():
         return gone_on_with(state, folder)
-    if state.central is not None:
-        write_charges(folder, state.central.history)
+    if plan is not None and state.central is not None:
+        write_charges(folder, state.central.history, noise_from=plan.noise_from)
     return state
 
 
@@ -121,6 +109,8 @@ def noised(
 ) -> tuple[ServerState, Sequence[TrainReply]]:
     """Charge the round, then put one noised reply in place of all.
 
+    Where the sites made the noise, the one reply is noised already, and charged.
+
     Args:
         study: For what a site counts by.
         plan: None: state and replies are given back as they are.
@@ -136,26 +126,47 @@ def noised(
         PrivacyBudgetError: the round would pass the limit.
         FederationError: the charge can't be written.
     """
-    if plan is None or state.central is None:
+    if plan is None or state.central is None or plan.share is not None:
         return state, replies
     norm = state.central.clip_norm
-    if not plan.has_room(state.central.history):
-        raise PrivacyBudgetError(
-            f"round {state.round_number + 1} is not released: epsilon would pass "
-            f"central_privacy.max_epsilon {plan.max_epsilon}; the rounds before are kept"
-        )
-    history = plan.after_round(state.central.history)
-    write_charges(folder, history)
+    charged = _charged(plan, state, state.central, folder)
     summed = bounded_sum(
         state.weights,
         [(reply, examples_of(study, reply)) for reply in replies],
         clip_norm=norm,
         max_weight=plan.max_weight,
     )
-    _tell(plan, summed.replies)
+    tell_if_more(plan, summed.replies)
     given = release(plan, summed, clip_norm=norm, secret=secret or SecretStream.fresh())
-    after = replace(state, central=CentralState(given.clip_norm, history))
-    return after, (_as_reply(state, given.update),)
+    after = replace(charged, clip_norm=given.clip_norm)
+    return replace(state, central=after), (_as_reply(state, given.update),)
+
+
+def charged_for_sites(
+    plan: CentralPlan | None, state: ServerState, folder: RunFolder
+) -> ServerState:
+    """Charge a round whose noise the sites make, before one of them gives its noised update.
+
+    Raises:
+        PrivacyBudgetError: the round would pass the limit.
+        FederationError: the charge can't be written.
+    """
+    if plan is None or plan.share is None or state.central is None:
+        return state
+    return replace(state, central=_charged(plan, state, state.central, folder))
+
+
+def _charged(
+    plan: CentralPlan, state: ServerState, central: CentralState, folder: RunFolder
+) -> CentralState:
+    if not plan.has_room(central.history):
+        raise PrivacyBudgetError(
+            f"round {state.round_number + 1} is not released: epsilon would pass "
+            f"central_privacy.max_epsilon {plan.max_epsilon}; the rounds before are kept"
+        )
+    history = plan.after_round(central.history)
+    write_charges(folder, history, noise_from=plan.noise_from)
+    return replace(central, history=history)
 
 
 def spent_text(plan: CentralPlan | None, state: ServerState) -> str:
@@ -182,6 +193,8 @@ def spent_entry(plan: CentralPlan | None, state: ServerState) -> dict[str, Any] 
         "max_epsilon": plan.max_epsilon,
         "releases": state.central.history.steps,
         "noise_multiplier": plan.noise_multiplier,
+        "noise_from": plan.noise_from,
+        "honest_sites": plan.share.honest if plan.share else None,
         "clip_norm": state.central.clip_norm,
         "sites": plan.sites,
         "noise_ratio": plan.noise_ratio(state.weights.size),
@@ -198,7 +211,8 @@ def _as_reply(state: ServerState, update: Wide) -> TrainReply:
     )
 
 
-def _tell(plan: CentralPlan, replies: int) -> None:
+def tell_if_more(plan: CentralPlan, replies: int) -> None:
+    """Warn where more sites count than the sum is divided by."""
     if replies > plan.sites:
         _log.warning(
             "%d sites count, federation.expected_sites is %d, by which the sum is divided: the "

@@ -90,8 +90,8 @@ def sum_entry(summed: SecureSum) -> dict[str, Any]:
     return {
         "sites": len(summed.sites),
         "weight": counts.weight,
-        "n_pairs": counts.pairs,
-        "n_patients": counts.patients,
+        "n_pairs": counts.pairs or None,
+        "n_patients": counts.patients or None,
         "numbers_clipped": counts.clipped,
         "updates_shortened": counts.shortened,
         "seconds": _rounded(summed.seconds),

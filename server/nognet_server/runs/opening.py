@@ -12,12 +12,13 @@ from flwr.serverapp import Grid
 from nognet.config import StudyConfig
 from nognet.errors import FederationError
 from nognet.fit.parts import part_of, shared_spec
+from nognet.fit.site_privacy import plan_for
 from nognet.fit.weights import TensorSpec
 from nognet.privacy.central import CentralPlan
 from nognet.wire.contract import Contract, contract, contract_hash
 from nognet.wire.flat import flat_length, pack
 from nognet.wire.records import JoinTask
-from nognet_server.central_dp.rounds import begun, gone_on_with, plan_for, recorded_in
+from nognet_server.central_dp.rounds import begun, gone_on_with, recorded_in
 from nognet_server.rounds.messages import Patience
 from nognet_server.runs.beginning import read_beginning
 from nognet_server.runs.checkpoints import (
@@ -117,7 +118,7 @@ def open_run(grid: Grid, settings: RunSettings) -> tuple[Run, ServerState]:
             central=begun(central, flat_length(spec)),
             lineage=dict.fromkeys(first_weights.sites, 0),
         )
-        state = recorded_in(folder, state)
+        state = recorded_in(folder, state, central)
         save_checkpoint(folder, identity, state)
     else:
         identity = load_identity(folder, last)

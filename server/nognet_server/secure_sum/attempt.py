@@ -10,6 +10,7 @@ from flwr.app import Message, MessageType
 
 from nognet.config import SecureAggregationConfig
 from nognet.errors import NognetError
+from nognet.secagg.noised import NoisedCode
 from nognet.secagg.quantise import Code
 from nognet.secagg.session import Rules, Session
 from nognet.wire.records import SECURE_ACTION, Rows, SecureTask, Step, TrainTask
@@ -37,7 +38,10 @@ class Attempt:
     @property
     def rules(self) -> Rules:
         """How many sites are needed."""
-        return Rules(self.asked.threshold)
+        plan = self.run.central
+        if plan is None or plan.share is None:
+            return Rules(self.asked.threshold)
+        return Rules(self.asked.threshold, self.run.study.federation.minimum_sites)
 
     @property
     def patience(self) -> Patience:
@@ -46,8 +50,12 @@ class Attempt:
         lost = min(limit, self.run.settings.lost_after_s)
         return Patience(limit, lost, self.run.settings.poll_s)
 
-    def code(self, sites: int) -> Code:
+    def code(self, sites: int) -> Code | NoisedCode:
         """How updates are written as words where so many sites began."""
+        plan = self.run.central
+        if plan is not None and plan.share is not None:
+            share = plan.share
+            return NoisedCode(share.step, share.largest, sites, plan.sites)
         return Code(self.asked.bits, self.asked.clip_value, self.asked.max_weight, sites)
 
     @property

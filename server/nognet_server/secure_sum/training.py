@@ -13,7 +13,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from nognet.config import SecureAggregationConfig
 from nognet.errors import FederationError, PrivacyError
 from nognet.secagg.coordinator_side import Gathered, sum_of, unmask
+from nognet.secagg.noised import NoisedCode, decode_noised
 from nognet.secagg.quantise import Summed, decode
 from nognet.secagg.session import NONCE_BYTES, Session
 from nognet.secagg.site_state import Revealed
@@ -28,6 +29,7 @@ from nognet.wire.records import (
     MaskedTrainReply,
     TrainReply,
 )
+from nognet_server.central_dp.rounds import tell_if_more
 from nognet_server.phases import tell_phase
 from nognet_server.roster import Member
 from nognet_server.rounds.asking import Trained
@@ -56,6 +58,8 @@ def ask_to_train_securely(
     here: Mapping[str, Member],
     asked: SecureAggregationConfig,
     absent: Sequence[str],
+    *,
+    charge: Callable[[], None],
 ) -> Trained:
     """Play a round's training as a secure sum.
 
@@ -65,12 +69,14 @@ def ask_to_train_securely(
         here: Sites to ask.
         asked: The study's secure aggregation.
         absent: Members that are not here; reported as left out.
+        charge: Called before any site gives its masked update; a noised one is spent then.
 
     Returns:
         Training with one reply: the weighted mean of the updates on the global weights.
 
     Raises:
         FederationError: a step had fewer sites than the threshold, or the sum can't be made.
+        PrivacyBudgetError: the round would pass the limit of central privacy.
     """
     started = time.monotonic()
     tell_phase("training", round_number=state.round_number + 1)
@@ -81,6 +87,7 @@ def ask_to_train_securely(
     )
     adverts, tally = collect_keys(attempt, tally)
     shares, tally = collect_shares(attempt, adverts, tally)
+    charge()
     masked, tally = collect_masked(attempt, adverts, shares, tally)
     commitments = {site: rows[site]["commitment"] for site, rows in shares.items()}
     gathered = Gathered(
@@ -120,7 +127,10 @@ def _summed(
     try:
         total = sum_of({site: reply.words for site, reply in masked.items()})
         words = unmask(gathered, total, revealed, attempt.rules)
-        return decode(words, attempt.code(len(gathered.adverts)), sites=len(masked))
+        code = attempt.code(len(gathered.adverts))
+        if isinstance(code, NoisedCode):
+            return decode_noised(words, code, sites=len(masked))
+        return decode(words, code, sites=len(masked))
     except PrivacyError as err:
         raise FederationError(
             f"round {attempt.session.round_number}: {err}. Resume with --resume "
@@ -137,6 +147,8 @@ def _training(
     seconds: float,
 ) -> Training:
     counts = summed.counts
+    if attempt.run.central is not None:
+        tell_if_more(attempt.run.central, len(masked))
     if counts.clipped or counts.shortened:
         _log.warning(
             "round %d: %d numbers of the updates were beyond secure_aggregation.clip_value and "
@@ -150,8 +162,8 @@ def _training(
         site=SUM,
         round_number=attempt.session.round_number,
         weights=weights,
-        n_pairs=counts.pairs,
-        n_patients=counts.patients,
+        n_pairs=max(1, counts.pairs),
+        n_patients=max(1, counts.patients),
         steps=0,
         mean_loss=None,
         seconds=max(item.seconds for item in masked.values()),

@@ -11,17 +11,14 @@ import numpy as np
 import pytest
 import yaml
 from nognet_client.egress.gate import check_content
-from nognet_client.egress.replies import checked_update
-from nognet_client.masking.answers import masked_train, secure_step
+from nognet_client.masking.answers import secure_step
 from nognet_client.masking.keys import peers_of, signing_key
 from nognet_client.masking.release import of_masked_training, of_secure_step
 from nognet_client.masking.rules import check_can_sum, check_may_leave_unmasked
 from nognet_client.masking.state import MaskingState
-from nognet_client.site import Site
-from nognet_client.tasks import Work, train
+from nognet_client.tasks import train
 
-from nognet.config import StudyConfig, load_site
-from nognet.data.site.prepare import prepared_or_prepare
+from nognet.config import load_site
 from nognet.errors import (
     ConfigError,
     ConsentError,
@@ -31,63 +28,17 @@ from nognet.errors import (
     ProvisionError,
     WireError,
 )
-from nognet.fit.weights import initial_weights, weight_spec
 from nognet.pki.site_keys import create_site_key
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.secagg.keys import identity_of
 from nognet.wire.contract import contract, contract_hash
-from nognet.wire.flat import pack
-from nognet.wire.records import MaskedTrainTask, Rows, SecureReply, SecureTask, Step, TrainTask
+from nognet.wire.records import MaskedTrainTask, Rows, SecureReply, SecureTask, TrainTask
 from tests.builders.egress import weights_of
-from tests.builders.federation import make_site, make_study, stub_work
+from tests.builders.federation import make_site, make_study
+from tests.builders.masking import NAMES, NONCE, TOKEN, Three
 from tests.builders.private_work import private_work
 
 pytestmark = pytest.mark.usefixtures("flower_task")
-TOKEN, NONCE = "ab" * 16, "cd" * 16
-NAMES = ("site_a", "site_b", "site_c")
-
-
-class Three:
-    """Three sites on disk, and a coordinator that asks them."""
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        self.study: StudyConfig = make_study(
-            folder, secure_aggregation={}, federation={"minimum_sites": 3}, **changes
-        )
-        self.work: Work | None = None
-        self.paths = {name: make_site(folder, name) for name in NAMES}
-
-    def site(self, name: str) -> Site:
-        """Open a site anew, as a process that was just started does."""
-        config = load_site(self.paths[name])
-        return Site(config, prepared_or_prepare(config))
-
-    def step(self, name: str, step: Step, rows: Rows, **changes: Any) -> Rows:
-        study = self.study
-        digest = contract_hash(contract(study))
-        task = SecureTask(step, 1, study.for_sites(), digest, TOKEN, NONCE, rows)
-        return secure_step(replace(task, **changes), self.site(name)).rows
-
-    def train(self, name: str, rows: Rows, *, moved: float = 0.0, step: float = 0.125) -> Any:
-        study = self.study
-        spec = weight_spec(study.network)
-        weights = pack(initial_weights(study.network, study.seed), spec) + np.float32(moved)
-        digest = contract_hash(contract(study))
-        task = TrainTask(1, study.for_sites(), digest, TOKEN, weights)
-        masked = MaskedTrainTask(task, NONCE, rows)
-        work = stub_work(step=step) if self.work is None else self.work
-        return masked_train(masked, self.site(name), work, checked_update)
-
-    def keys(self) -> Rows:
-        return {name: self.step(name, "keys", {})[name] for name in NAMES}
-
-    def shares(self, keys: Rows) -> dict[str, Rows]:
-        return {name: self.step(name, "shares", keys) for name in NAMES}
-
-    def for_site(self, name: str, shares: dict[str, Rows]) -> Rows:
-        return {
-            other: {"sealed": shares[other][name]["sealed"]} for other in NAMES if other != name
-        }
 
 
 def test_every_step_is_answered_alike_when_it_is_asked_for_again(tmp_path: Path) -> None:
@@ -345,7 +296,7 @@ def test_the_done_list_remembers_rounds_and_holds_no_secret(tmp_path: Path) -> N
     three.step("site_a", "agree", {name: {} for name in NAMES})
     kept = MaskingState(three.site("site_a").config.state, TOKEN)
     found = json.loads((kept.folder / "done.json").read_text())
-    assert found == {"sessions": {NONCE: 1}, "agreed": {"1": list(NAMES)}}
+    assert found == {"sessions": {NONCE: 1}, "agreed": {"1": list(NAMES)}, "noised": {}}
 
 
 def _edit(path: Path, **changes: Any) -> None:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nognet_server.central_dp.mechanism import BoundedSum, bounded_sum, release
-from nognet_server.central_dp.rounds import noised, plan_for
+from nognet_server.central_dp.rounds import noised
 from nognet_server.rounds.loop import after_training
 from nognet_server.runs.folder import RunFolder
 
 from nognet.config import AdaptiveClipping
+from nognet.fit.site_privacy import plan_for
 from nognet.privacy.central import CentralPlan
 from nognet.privacy.secret import SecretStream
 from tests.builders.central import begun_state, central_study, replies_of

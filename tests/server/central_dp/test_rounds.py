@@ -15,7 +15,6 @@ from nognet_server.central_dp.rounds import (
     gone_on_with,
     may_go_on,
     noised,
-    plan_for,
     spent_entry,
     spent_text,
 )
@@ -27,6 +26,7 @@ from nognet_server.runs.state import ServerState
 from nognet_server.strategies import shares_of
 
 from nognet.errors import PrivacyBudgetError
+from nognet.fit.site_privacy import plan_for
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from tests.builders.central import begun_state, central_study, replies_of
 from tests.builders.fake_grid import FakeGrid

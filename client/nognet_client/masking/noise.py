@@ -1,0 +1,133 @@
+"""Noise that this site adds to its update before it is masked, and what it has given of it.
+
+Each session of a secure sum has noise of its own, from a key that is on the site's disk until the
+session's last step and is never shared. The same message so gets the same bytes; another session
+of the round is another release, counted as one whatever became of the first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nognet.config import StudyConfig
+from nognet.errors import PrivacyBudgetError, PrivacyError
+from nognet.fit.site_privacy import plan_for
+from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
+from nognet.privacy.central import CentralPlan
+from nognet.privacy.discrete_gaussian import discrete_gaussian, noise_table
+from nognet.privacy.distributed import NoiseShare
+from nognet.privacy.secret import SecretStream
+from nognet.privacy.whole_updates import whole_update
+from nognet.secagg.masks import Words
+from nognet.secagg.noised import NoisedCode, encode_noised
+from nognet.secagg.session import Rules
+from nognet.secagg.site_refusals import check_not_over
+from nognet.secagg.site_state import SiteState
+from nognet_client.masking.state import MaskingState
+
+_log = logging.getLogger("nognet.client.masking")
+
+
+def rules_of(study: StudyConfig, threshold: float) -> Rules:
+    """Say how many sites a sum needs: as many as the noise is made in shares for, if it is."""
+    if study.central_privacy is None:
+        return Rules(threshold)
+    return Rules(threshold, study.federation.minimum_sites)
+
+
+def noise_plan(study: StudyConfig) -> CentralPlan | None:
+    """Work out the noise that sites make in a study; None where they make none.
+
+    Raises:
+        PrivacyError: they can't, or epsilon is not finite.
+        PrivacyBudgetError: the rounds planned would pass the study's own limit.
+    """
+    plan = plan_for(study) if study.secure_aggregation is not None else None
+    if plan is not None:
+        plan.check_affordable()
+    return plan
+
+
+def check_may_noise(
+    study: StudyConfig, plan: CentralPlan, state: SiteState, kept: MaskingState, rules: Rules
+) -> None:
+    """Refuse a noised update that would be one too many, or whose noise would not be enough.
+
+    Raises:
+        PrivacyBudgetError: one more would pass the study's `max_epsilon`.
+        PrivacyError: so few of the sites that began must stay that dishonest ones could have two
+            sums made.
+    """
+    check_not_over(state)
+    privacy, began = study.central_privacy, len(state.adverts)
+    if privacy is not None and not rules.bears(privacy.colluders, began):
+        raise PrivacyError(
+            f"{began} sites began, {rules.needed(began)} are needed: {privacy.colluders} that work "
+            "with the coordinator could have two sums made and subtract; a higher "
+            "secure_aggregation.threshold would forbid it",
+            code="secure-colluding",
+        )
+    given = kept.noised_before(state.session)
+    spent = _releases(plan, given)
+    if not plan.has_room(spent):
+        raise PrivacyBudgetError(
+            f"this site gave {given} noised updates in this run; one more would pass "
+            f"central_privacy.max_epsilon {plan.max_epsilon}",
+            code="budget-site",
+        )
+
+
+def noised_words(
+    update: NDArray[np.float64], plan: CentralPlan, share: NoiseShare, state: SiteState
+) -> Words:
+    """Clip an update, write it in steps, add this site's share of the noise.
+
+    Args:
+        update: ``(d,)``.
+        plan: Of the study.
+        share: The plan's.
+        state: Of the session; its key makes the noise, alike each time it is asked for.
+
+    Returns:
+        Words ``(d + TAIL,)``, to be masked.
+
+    Raises:
+        PrivacyError: a number is not finite.
+    """
+    stream = SecretStream(state.noise)
+    noised = whole_update(update, clip_norm=share.clip_norm, levels=share.levels, stream=stream)
+    noised += discrete_gaussian(noise_table(share.variance), update.size, stream)
+    _log.info(
+        "%s: noise of standard deviation %.3g a number is added to the update before it is masked, "
+        "a share for %d sites",
+        state.site,
+        share.std,
+        share.honest,
+    )
+    return encode_noised(
+        noised, NoisedCode(share.step, share.largest, len(state.adverts), plan.sites)
+    )
+
+
+def facts_of(plan: CentralPlan, share: NoiseShare, given: int) -> Mapping[str, Any]:
+    """Say in a receipt which noise an update left with, and what this site's cost so far."""
+    return {
+        "noise_multiplier": plan.noise_multiplier,
+        "clip_norm": share.clip_norm,
+        "std": share.std,
+        "honest_sites": share.honest,
+        "releases": given,
+        "site_epsilon": plan.accounts(_releases(plan, given)).epsilon,
+        "site_delta": plan.delta,
+    }
+
+
+def _releases(plan: CentralPlan, given: int) -> PrivacyHistory:
+    if not given:
+        return PrivacyHistory()
+    return PrivacyHistory((NoisedSteps(plan.noise_multiplier, 1.0, given),))
