@@ -35,7 +35,7 @@ from nognet.wire.records import (
     content_bytes,
 )
 from nognet.wire.records.secure_rows import Step
-from nognet_client.masking.words import code_of
+from nognet_client.masking.noise import word_of
 from nognet_client.personal.state import KEPT_ROUNDS
 from nognet_client.reply_cache import KEPT_REPLIES
 from nognet_client.site import software_versions
@@ -118,7 +118,7 @@ class Messages:
 
     def _masked_training(self, task: TrainTask) -> Traffic:
         """Of one round whose update is masked; keys and shares, some kB a site, are left out."""
-        number, word = task.round_number, code_of(self.study, self._sites).word
+        number, word = task.round_number, word_of(self.study, self._sites)
         words = np.zeros(self.weights.size + TAIL, word)
         epsilon = 1.0 if self.private else None
         reply = MaskedTrainReply(self.site, number, _TOKEN, words, 1.0, epsilon, epsilon)

@@ -29,6 +29,7 @@ from nognet.secagg.session import Rules
 from nognet.secagg.site_refusals import check_not_over
 from nognet.secagg.site_state import SiteState
 from nognet_client.masking.state import MaskingState
+from nognet_client.masking.words import code_of
 
 _log = logging.getLogger("nognet.client.masking")
 
@@ -109,9 +110,23 @@ def noised_words(
         share.std,
         share.honest,
     )
-    return encode_noised(
-        noised, NoisedCode(share.step, share.largest, len(state.adverts), plan.sites)
-    )
+    return encode_noised(noised, _code(plan, share, len(state.adverts)))
+
+
+def word_of(study: StudyConfig, sites: int) -> np.dtype[Any]:
+    """Say as which words a study's updates are summed where so many sites began.
+
+    Raises:
+        PrivacyError: it has no secure sums, or noise that sites can't make.
+    """
+    plan = plan_for(study)
+    if plan is None or plan.share is None:
+        return code_of(study, sites).word
+    return _code(plan, plan.share, sites).word
+
+
+def _code(plan: CentralPlan, share: NoiseShare, sites: int) -> NoisedCode:
+    return NoisedCode(share.step, share.largest, sites, plan.sites)
 
 
 def facts_of(plan: CentralPlan, share: NoiseShare, given: int) -> Mapping[str, Any]:
