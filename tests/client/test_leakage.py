@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from nognet_client.leakage import check_leakage
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from nognet.commands.main import app
@@ -153,6 +154,13 @@ def test_it_is_checked_when_the_site_says_so(
         check_leakage(study_of(), site, prepared, fresh, fresh, round_number=number, run_token=RUN)
     written = sorted(path.name for path in tmp_path.glob("state/leakage/first/*"))
     assert written == [f"round-{number:04d}.json" for number in rounds]
+
+
+@pytest.mark.parametrize("when", ["last", "never"])
+def test_a_refusal_that_an_early_end_would_evade_is_no_setting(when: str) -> None:
+    """A coordinator declares 100 rounds and stops at 99: there was no last one."""
+    with pytest.raises(ValidationError, match="set check: every"):
+        LeakageConfig.model_validate({"check": when, "refuse_auc": 0.8})
 
 
 def test_too_few_patients_are_said_and_no_figure_is_given(

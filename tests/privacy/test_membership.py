@@ -12,6 +12,7 @@ from scipy import stats
 
 from nognet.errors import PrivacyError
 from nognet.privacy.membership import advantage_at, attack, patient_scores
+from tests.builders.null_leakage import SIZES, WARN, false_alarms
 
 SCORES = st.lists(st.integers(-5, 5), min_size=5, max_size=12)
 
@@ -99,3 +100,13 @@ def test_a_handful_of_patients_is_refused(members: int, others: int) -> None:
 def test_a_score_that_is_not_finite_is_refused() -> None:
     with pytest.raises(PrivacyError, match="not finite"):
         attack(np.full(5, np.nan), np.zeros(5), generator())
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_a_model_that_tells_nothing_is_seldom_warned_of_or_refused(
+    sizes: tuple[int, int],
+) -> None:
+    """`python -m tests.builders.null_leakage` gives the figures of docs/privacy.md."""
+    rates = false_alarms(sizes, (WARN, 0.8), 100, np.random.default_rng(1))
+    assert rates[WARN] <= 0.1  # 3 %, and what a hundred tries may be off by
+    assert rates[0.8] <= 0.05  # 1 %, likewise
