@@ -113,8 +113,10 @@ def _measure_private(plan: StepPlan, *, as_json: bool) -> None:
         emit(
             f"{way:8} {1e3 * cost.step_s:6.0f} ms a step, ratio {cost.ratio:.2f} "
             f"(quartiles {low:.2f} to {high:.2f}); peak {cost.peak_mib:.0f} MiB, "
-            f"ratio {cost.memory_ratio:.2f}"
+            f"ratio {cost.memory_ratio:.2f} ({cost.memory_ratio_without_import:.2f} without the "
+            f"{cost.import_mib:.0f} MiB of importing Opacus)"
         )
+    emit("memory is the process's own, resident; with a GPU this is host memory")
 
 
 def _say_there_is_no_gpu(plan: StepPlan, *, as_json: bool) -> None:

@@ -2,11 +2,13 @@
 
 The three run in turns in one process, on the same network and as many pairs, so that whatever else
 the machine does falls on all: trust the ratios before the seconds. The peak of memory of each is
-that of a process of its own (``python -m nognet.fit.private_step_cost WAY PLAN``).
+that of a process of its own (``python -m nognet.fit.private_step_cost WAY PLAN``); how much of it
+is the import of Opacus alone, whatever the batch, is another's (``... import``).
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 import sys
@@ -27,11 +29,13 @@ from nognet.fit.measuring import differences, largest_memory_mib, own_peak_mib
 from nognet.fit.step_cost import STEPS, OurSteps, StepPlan, setting
 from nognet.fit.tensors import stack_pairs
 from nognet.fit.weights import Weights, initial_weights, network_with
+from nognet.memory import resident_bytes
 from nognet.network import total_loss
 
 Way = Literal["plain", "private", "opacus"]
 _PRIVACY = PrivacyConfig(noise_multiplier=1.0, delta=1e-3)
 _CPU = torch.device("cpu")
+_MODULE, _IMPORT = "nognet.fit.private_step_cost", "import"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class WayCost:
         ratio_quartiles: First and third quartile of these.
         peak_mib: Largest resident memory of a process that does nothing else.
         memory_ratio: Of that, to the step without privacy.
+        import_mib: Of the peak, what importing Opacus takes: resident memory after it less that
+            before.
+        memory_ratio_without_import: Of the peak less that, to the step without privacy.
     """
 
     step_s: float
@@ -51,6 +58,8 @@ class WayCost:
     ratio_quartiles: tuple[float, float]
     peak_mib: float
     memory_ratio: float
+    import_mib: float
+    memory_ratio_without_import: float
 
 
 def measure_private_step(plan: StepPlan) -> dict[Way, WayCost]:
@@ -66,8 +75,10 @@ def measure_private_step(plan: StepPlan) -> dict[Way, WayCost]:
             block()  # warms up
         turns = [{way: blocks[way]() for way in ways} for _ in range(plan.repeats)]
     peaks = {way: _peak_of(way, plan) for way in ways}
+    opacus_mib = own_peak_mib(_MODULE, _IMPORT)
     found = {}
     for way in ways:
+        import_mib = 0.0 if way == "plain" else opacus_mib
         ratios = [turn[way] / turn["plain"] for turn in turns]
         found[way] = WayCost(
             step_s=statistics.median(turn[way] for turn in turns),
@@ -75,6 +86,8 @@ def measure_private_step(plan: StepPlan) -> dict[Way, WayCost]:
             ratio_quartiles=_quartiles(ratios),
             peak_mib=peaks[way],
             memory_ratio=peaks[way] / peaks["plain"],
+            import_mib=import_mib,
+            memory_ratio_without_import=(peaks[way] - import_mib) / peaks["plain"],
         )
     return found
 
@@ -130,7 +143,7 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
 
 
 def _peak_of(way: Way, plan: StepPlan) -> float:
-    return own_peak_mib("nognet.fit.private_step_cost", way, json.dumps(asdict(plan)))
+    return own_peak_mib(_MODULE, way, json.dumps(asdict(plan)))
 
 
 def _measure_own_peak(way: Way, plan: StepPlan) -> None:
@@ -139,5 +152,13 @@ def _measure_own_peak(way: Way, plan: StepPlan) -> None:
         sys.stdout.write(f"{largest_memory_mib(_CPU)}\n")
 
 
-if __name__ == "__main__":
+def _measure_import() -> None:
+    before = resident_bytes()
+    importlib.import_module("opacus")
+    sys.stdout.write(f"{(resident_bytes() - before) / 2**20}\n")
+
+
+if __name__ == "__main__" and sys.argv[1] == _IMPORT:
+    _measure_import()
+elif __name__ == "__main__":
     _measure_own_peak(sys.argv[1], StepPlan(**json.loads(sys.argv[2])))  # type: ignore[arg-type]  # one of Way

@@ -55,7 +55,12 @@ def test_a_step_under_privacy_is_measured_against_one_without() -> None:
     for cost in found.values():
         low, high = cost["ratio_quartiles"]
         assert 0 < low <= cost["ratio"] <= high
-        assert cost["memory_ratio"] == pytest.approx(cost["peak_mib"] / found["plain"]["peak_mib"])
+        peak, plain = cost["peak_mib"], found["plain"]["peak_mib"]
+        assert cost["memory_ratio"] == pytest.approx(peak / plain)
+        without = (peak - cost["import_mib"]) / plain
+        assert cost["memory_ratio_without_import"] == pytest.approx(without)
+    assert found["plain"]["import_mib"] == 0
+    assert 10 < found["private"]["import_mib"] == found["opacus"]["import_mib"] < 1000
 
 
 def test_the_work_of_a_step_grows_with_the_batch(tmp_path: Path) -> None:
