@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,9 +89,9 @@ FAILURES: dict[str, Callable[[], Exception]] = {
 }
 
 
-def planted_sites(folder: Path, names: Sequence[str]) -> list[Path]:
+def planted_sites(folder: Path, names: Sequence[str], **settings: Any) -> list[Path]:
     """Write and prepare one hospital, and copy it under other names: preparing takes longest."""
-    first = write_planted_site(folder / names[0], names[0])
+    first = write_planted_site(folder / names[0], names[0], **settings)
     prepared_or_prepare(load_site(first))
     paths = [first]
     for name in names[1:]:
@@ -101,18 +103,19 @@ def planted_sites(folder: Path, names: Sequence[str]) -> list[Path]:
     return paths
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    """Prepare from DICOM, join, train, fail, evaluate and report, with an identity everywhere."""
-    hospital = tmp_path_factory.mktemp("hospitals")
-    sites = planted_sites(hospital, ("site_a", *FAILURES))
-    study = make_study(tmp_path_factory.mktemp("coordinator"), rounds=1,
-                       federation={"minimum_sites": 1, "quorum": 0.1})  # fmt: skip
+def run_and_search(
+    folders: tuple[Path, Path],
+    names: Sequence[str],
+    train: Callable[..., Any] = train_round,
+    site: dict[str, Any] | None = None,
+    **study_values: Any,
+) -> Searched:
+    """Prepare from DICOM, join, train, evaluate and report, with an identity everywhere."""
+    hospitals, coordinator = folders
+    sites = planted_sites(hospitals, names, **(site or {}))
+    study = make_study(coordinator, **{"rounds": 1, **study_values})
     folder = new_run_folder(study)
     write_study(folder, study)
-    train: Callable[..., Any] = train_round
-    for name, error in FAILURES.items():
-        train = at_site(name, train, instead=failing(error))
     tapped, lines = Tapped(build_app(Work(train=train))), Lines()
     logger = logging.getLogger("nognet.server")
     logger.addHandler(lines)
@@ -128,8 +131,19 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     return Searched(folder, sites, tapped.sent, lines.lines)
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """One site that trains, and three that fail with the identity in their errors."""
+    train: Callable[..., Any] = train_round
+    for name, error in FAILURES.items():
+        train = at_site(name, train, instead=failing(error))
+    folders = tmp_path_factory.mktemp("hospitals"), tmp_path_factory.mktemp("coordinator")
+    federation = {"minimum_sites": 1, "quorum": 0.1}
+    return run_and_search(folders, ("site_a", *FAILURES), train, federation=federation)
+
+
 def files_below(*folders: Path) -> list[Path]:
-    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return [path for top in folders for path in (top, *top.rglob("*")) if path.is_file()]
 
 
 def test_the_run_did_all_that_is_searched(searched: Searched) -> None:
@@ -160,13 +174,94 @@ def test_nothing_at_the_coordinator_tells_it(searched: Searched) -> None:
     assert find_identity("\n".join(searched.server_log).encode()) == []
 
 
-def test_no_receipt_log_or_kept_reply_tells_it(searched: Searched) -> None:
+def contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Give a file's bytes by its name, and those of each member of an archive, unpacked."""
+    data = path.read_bytes()
+    yield path.name, data
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                yield f"{path.name}/{name}", archive.read(name)
+
+
+def found_in(*folders: Path) -> dict[str, list[str]]:
+    """Say in which files below the folders the identity is; names of files are searched, too."""
+    found = {}
+    for folder in folders:
+        for path in files_below(folder):
+            for name, data in contents(path):
+                where = path.relative_to(folder).as_posix().encode() + b"\n"
+                if hits := find_identity(where + data):
+                    found[name] = hits
+    return found
+
+
+WORDS_FOR_ITS_OWN_USER = {"pseudonym.key", "prepare-report.json", "memory"}
+"""In the state: the key, and what preparing found and remembers, by the table's own names."""
+
+
+def kept_at(site: Path) -> tuple[Path, ...]:
+    """Give the site's cache, and all of its state that runs write."""
+    config = load_site(site)
+    rooms = [room for room in config.state.iterdir() if room.name not in WORDS_FOR_ITS_OWN_USER]
+    return config.cache, *rooms
+
+
+def test_no_receipt_log_kept_reply_or_prepared_pair_tells_it(searched: Searched) -> None:
     for site in searched.sites:
-        state = load_site(site).state
-        kept = files_below(state / "egress", state / "replies")
-        assert {p.suffix for p in kept} >= {".json", ".jsonl"}
-        found = {p.name: hit for p in kept if (hit := find_identity(p.read_bytes()))}
-        assert found == {}
+        cache, *rooms = kept_at(site)
+        assert {room.name for room in rooms} >= {"egress", "replies", "consent", "splits.json"}
+        assert any(path.suffix == ".npz" for path in files_below(cache))
+        assert found_in(cache, *rooms) == {}
+
+
+PRIVATE: dict[str, Any] = {
+    "privacy": {"noise_multiplier": 2.0, "delta": 0.1},
+    "secure_aggregation": {"bits": 24, "max_weight": 50},
+    "federation": {"minimum_sites": 3},
+}
+PERSONAL: dict[str, Any] = {
+    "personalisation": {"local": "norms+head", "ditto_lambda": 0.1, "cross_site": "local"},
+    "federation": {"minimum_sites": 2},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "study", "site", "rooms"),
+    [
+        (("site_a", "site_b", "site_c"), PRIVATE, {}, {"privacy", "secure", "consent"}),
+        (
+            ("site_a", "site_b"),
+            PERSONAL,
+            {"share_models": True, "leakage": {"check": "every"}},
+            {"personal", "consent"},
+        ),
+    ],
+    ids=["privacy and a secure sum", "own models that visit, and a leakage test"],
+)
+def test_what_other_protections_send_and_keep_tells_it_no_more(
+    tmp_path: Path,
+    names: Sequence[str],
+    study: dict[str, Any],
+    site: dict[str, Any],
+    rooms: set[str],
+) -> None:
+    done = run_and_search((tmp_path / "hospitals", tmp_path / "c"), names, site=site, **study)
+    assert read_metrics(done.folder.path).status == "completed"
+    assert [hits for data in done.sent if (hits := find_identity(data))] == []
+    assert found_in(done.folder.path) == {}
+    assert find_identity("\n".join(done.server_log).encode()) == []
+    for path in done.sites:
+        cache, *kept = kept_at(path)
+        assert {room.name for room in kept} >= rooms
+        assert found_in(cache, *kept) == {}
+
+
+def test_the_search_finds_what_an_archive_holds_packed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pair.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("text.npy", f"{SURNAME} " * 9)
+    assert list(found_in(tmp_path)) == ["pair.npz/text.npy"]
 
 
 @pytest.mark.parametrize("text", [SURNAME, FIRST_NAME.lower(), DATES[0], "18.02.2021", "19500329"])
