@@ -47,6 +47,8 @@ def plan_central(  # noqa: PLR0913  options of a command line
         raise typer.BadParameter(f"--delta must be above 0 and below {1 / (2 * sites):.3g}")
     if (noise_from is NoiseFrom.SITES) != (surviving is not None):
         raise typer.BadParameter("give --surviving with --noise-from sites, and not without")
+    if surviving is not None and surviving > sites:
+        raise typer.BadParameter("--surviving can't be above --sites")
     from nognet.config import NetworkConfig
     from nognet.fit.weights import weight_spec
     from nognet.privacy.central import CentralPlan, cost_in_words, site_noise_for_epsilon

@@ -50,6 +50,7 @@ def test_noise_of_the_sites_is_planned_by_how_many_stay() -> None:
         (["--noise", "1", "--delta", "0.2"], "below 0.167"),
         (["--noise", "1", "--noise-from", "sites"], "--surviving"),
         (["--noise", "1", "--surviving", "3"], "--surviving"),
+        (["--noise", "1", "--noise-from", "sites", "--surviving", "4"], "above --sites"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_a_wrong_command_line(extra: list[str], said: str) -> None:

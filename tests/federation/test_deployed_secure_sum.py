@@ -45,6 +45,32 @@ def test_a_deployed_secure_sum_gives_the_weights_of_a_plain_run(tmp_path: Path) 
     assert 0 < np.abs(difference).max() <= HALF_A_STEP
 
 
+def test_noise_of_the_sites_leaves_three_machines_and_their_records_say_so(tmp_path: Path) -> None:
+    central = {"noise_multiplier": 1.5, "clip_norm": 0.5, "delta": 1e-3, "max_epsilon": 20}
+    study: dict[str, Any] = {
+        "rounds": 1,
+        "strategy": {"name": "fedavg", "weighting": "equal"},
+        "secure_aggregation": {},
+        "central_privacy": central,
+        "federation": {
+            "minimum_sites": 3,
+            "expected_sites": 3,
+            "join_timeout_s": 120,
+            "round_timeout_s": 120,
+        },
+    }
+    with deployment(tmp_path / "deployed", SITES, **study) as built:
+        _hand_over_keys(built)
+        server, clients = built.server(), built.clients()
+        assert server.wait(240) == 0, server.output
+        deployed = RunFolder(built.runs / "tiny")
+        entry = json.loads(deployed.metrics.read_text(encoding="utf-8"))["central_privacy"]
+        assert (entry["noise_from"], entry["honest_sites"], entry["releases"]) == ("sites", 2, 1)
+        assert all("a share for 2 sites" in client.output for client in clients.values())
+        moved = _weights(deployed) - np.asarray(load_file(deployed.checkpoint(0))["weights"])
+    assert moved.std() == pytest.approx(1.5 * 0.5 / 2**0.5 * 3**0.5 / 3, rel=0.02)
+
+
 def test_a_site_that_knows_another_key_of_a_peer_gives_nothing(tmp_path: Path) -> None:
     study: dict[str, Any] = {
         "rounds": 1,

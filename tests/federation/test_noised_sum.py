@@ -130,6 +130,7 @@ def test_a_round_that_is_played_again_has_other_noise_and_is_charged_again_on_bo
         assert list(done["noised"].values()) == [1, 1]
 
 
+@pytest.mark.slow
 def test_the_limit_holds_where_a_round_would_have_to_be_played_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
