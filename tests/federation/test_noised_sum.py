@@ -130,6 +130,21 @@ def test_a_round_that_is_played_again_has_other_noise_and_is_charged_again_on_bo
         assert list(done["noised"].values()) == [1, 1]
 
 
+def test_what_sites_gave_is_charged_where_too_few_gave_it_for_a_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = [make_site(tmp_path, name) for name in NAMES[:3]]
+    study = noisily(tmp_path)
+    folder = new_run_folder(study)
+    write_study(folder, study)
+    Leaving(monkeypatch, "site_c", "train")
+    with pytest.raises(FederationError, match="2 sites trained, 3 are needed"):
+        run(study, sites, work=stub_work(step=STEP), folder=folder)
+    assert read_charges(folder, at_least=PrivacyHistory()).steps == 1
+    given = [json.loads(p.read_text())["noised"] for p in sorted(tmp_path.rglob("done.json"))]
+    assert [len(part) for part in given] == [1, 1, 0]
+
+
 @pytest.mark.slow
 def test_the_limit_holds_where_a_round_would_have_to_be_played_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
