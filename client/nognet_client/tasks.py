@@ -12,13 +12,11 @@ from typing import Protocol
 from nognet.config import SiteConfig, StudyConfig, parse_study_json
 from nognet.data.store import PreparedSite
 from nognet.errors import ContractError
-from nognet.fit.budget import admit_study, has_begun
 from nognet.fit.evaluate import evaluate_split
 from nognet.fit.outcome import RoundOutcome
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights
 from nognet.metrics.statistics import SiteStatistics
-from nognet.privacy.policy import stricter, unlimited_words
 from nognet.progress import STEP_DONE, STEPS_LOGGER, Clock, Pace, StepDone
 from nognet.types import Split
 from nognet.wire.contract import (
@@ -35,6 +33,7 @@ from nognet.wire.records import (
     TrainReply,
     TrainTask,
 )
+from nognet_client.admission import admit, admit_unbegun
 from nognet_client.consent import door
 from nognet_client.egress.counts import check_training_patients, lets_out_loss, released_counts
 from nognet_client.leakage import check_leakage
@@ -119,7 +118,7 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     if reason := describe_differences(task.contract, mine) or unusable(site):
         _log.error("%s can't take part in study '%s': %s", name, study.name, reason)
     else:
-        _admit(study, site, task.run_token)
+        admit(study, site, task.run_token)
         _log.info("%s asks to join study '%s'", name, study.name)
     least = site.config.egress.min_patients
     return JoinReply(
@@ -130,25 +129,6 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
         shares_models=site.config.share_models,
         min_patients=least,
     )
-
-
-def _admit(study: StudyConfig, site: Site, run_token: str) -> None:
-    """Refuse a run that the site's privacy budget doesn't bear, before it starts."""
-    unlimited = unlimited_words(stricter(study.privacy, site.config.privacy))
-    if unlimited is not None:
-        _log.warning("%s: privacy of study '%s': %s", site.config.name, study.name, unlimited)
-    if site.prepared.records("train"):  # without any, the coordinator refuses it
-        check_told_is_charged(study, site.config)
-        cost = admit_study(study, site.config, site.prepared, run_token)
-        if cost is not None:
-            _log.info(
-                "%s: privacy of study '%s': epsilon %.3f now, %.3f after its rounds (delta %g)",
-                site.config.name,
-                study.name,
-                cost.epsilon_before,
-                cost.epsilon_after,
-                cost.delta,
-            )
 
 
 def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
@@ -173,8 +153,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         return kept
     own, name = OwnModel(study, site.config, site.prepared, task.run_token), site.config.name
     start = own.whole_after(task.weights, task.round_number - 1)
-    if not has_begun(study, site.config, task.run_token):  # joining was refused, or left out
-        _admit(study, site, task.run_token)
+    admit_unbegun(study, site, task.run_token)
     door.begin(asked, "rounds", digest)
     _log.info("%s: round %d of %d, training", name, task.round_number, study.rounds)
     personal = own.train_personal(start, task.round_number)
