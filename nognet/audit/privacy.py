@@ -8,6 +8,7 @@ from nognet.audit.log import AuditLog
 from nognet.audit.verify import read_entries
 from nognet.errors import EgressError
 
+_NOISED = frozenset({"epsilon", "noise"})
 _OF_WEIGHTS = frozenset({"train", "share"})
 """Kinds of messages that hold what was trained on patients."""
 
@@ -15,7 +16,8 @@ _OF_WEIGHTS = frozenset({"train", "share"})
 def count_left_open(folder: Path) -> int:
     """Count updates and models that left without noise; one that left again counts once.
 
-    A masked update counts as a plain one does: the sum that it is in has no noise of its own.
+    A masked update counts as a plain one does, unless the site's share of the sum's noise is on it:
+    that covers the whole site, its patients with it, and is no charge of the patients' ledger.
 
     Args:
         folder: Where the log is.
@@ -33,6 +35,6 @@ def count_left_open(folder: Path) -> int:
                 code="audit-damaged",
             )
         event = entry.event
-        if event.get("kind") in _OF_WEIGHTS and "epsilon" not in event:
+        if event.get("kind") in _OF_WEIGHTS and not _NOISED & event.keys():
             found.add(tuple(event.get(key) for key in ("kind", "run", "round", "payload_sha256")))
     return len(found)

@@ -143,7 +143,11 @@ def test_updates_that_left_without_noise_are_counted_first(tmp_path: Path) -> No
     site, log = site_file(tmp_path), AuditLog(tmp_path / "state" / "egress")
     log.path.parent.mkdir(parents=True)
     open_ones = (event(1), event(1), event(2), event(2, kind="share"))
-    others = (event(3, kind="train-error"), event(3, kind="evaluate-test"), event(3, epsilon=0.0))
+    others = (
+        *(event(3, kind=kind) for kind in ("train-error", "evaluate-test")),
+        event(3, epsilon=0.0),
+        event(3, noise={"sites": 3}),
+    )
     for line in (*open_ones, *others):
         log.append(line)
     command = ["privacy", "ledger", "--site", str(site)]
