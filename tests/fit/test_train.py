@@ -242,6 +242,22 @@ def test_a_private_round_spends_epsilon_and_keeps_its_loss_to_itself(
     assert charged_steps(site[0]) == 2 * study.training.steps_per_round
 
 
+def test_what_another_run_spent_is_not_in_a_private_rounds_epsilon(
+    study: StudyConfig, site: Opened
+) -> None:
+    private, weights = _private(study), initial_weights(study.network, study.seed)
+    one, other = (
+        train_round(private, *site, weights, round_number=1, run_token=token * 16)
+        for token in ("ab", "cd")
+    )
+    assert one.epsilon == other.epsilon
+    [before, after] = ledger_of(site[0]).entries()
+    assert before.epsilon_after == one.epsilon
+    assert after.epsilon_after is not None
+    assert other.epsilon is not None
+    assert after.epsilon_after > other.epsilon
+
+
 def test_the_site_can_ask_for_privacy_that_the_study_does_not(
     study: StudyConfig, site: Opened
 ) -> None:
