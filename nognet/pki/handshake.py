@@ -25,6 +25,10 @@ HANDSHAKE_TIMEOUT_S = 10.0
 _MAX_HEAD = 16 * 1024
 
 
+class _SaysNothingError(OSError):
+    """The other end closed the connection without a word."""
+
+
 @dataclass(frozen=True)
 class Unreachable:
     """The coordinator can't be reached now, for a cause that may pass by itself."""
@@ -104,7 +108,13 @@ def _network_cause(err: OSError, host: str) -> str:
 def _ask_health(
     connection: socket.socket, address: str, certificate: x509.Certificate | None, via: str | None
 ) -> Reached | Unreachable:
-    status, headers = _get_health(connection, address)
+    try:
+        status, headers = _get_health(connection, address)
+    except _SaysNothingError:
+        return Unreachable(
+            "the connection is taken and closed without an answer (a proxy or load balancer whose "
+            "server is not up, or a wrong port)"
+        )
     if status is None:
         raise ProvisionError(
             f"{address} takes the connection, but doesn't speak HTTP; likely a wrong port in "
@@ -127,7 +137,11 @@ def _ask_health(
 
 
 def _get_health(connection: socket.socket, address: str) -> tuple[int | None, dict[str, str]]:
-    """Ask for /health; give status and headers, no status where the answer is not HTTP."""
+    """Ask for /health; give status and headers, no status where the answer is not HTTP.
+
+    Raises:
+        _SaysNothingError: the connection was closed without a byte.
+    """
     request = f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
     connection.sendall(request.encode("ascii"))
     head = b""
@@ -136,6 +150,8 @@ def _get_health(connection: socket.socket, address: str) -> tuple[int | None, di
         if not part:
             break
         head += part
+    if not head:
+        raise _SaysNothingError
     first, *lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
     words = first.split()
     if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():

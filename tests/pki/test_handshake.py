@@ -154,6 +154,14 @@ def test_a_port_without_tls_is_said_so(serve: list[Server], files: CoordinatorFi
         reach_coordinator(start(serve, None, b"220 mail ready\r\n"), files.ca)
 
 
+def test_a_connection_that_is_closed_without_a_word_may_pass_by_itself(
+    serve: list[Server], files: CoordinatorFiles
+) -> None:
+    found = reach_coordinator(start(serve, files, b""), files.ca)
+    assert isinstance(found, Unreachable)
+    assert found.cause.startswith("the connection is taken and closed without an answer")
+
+
 def test_another_tls_service_is_said_so(serve: list[Server], files: CoordinatorFiles) -> None:
     with pytest.raises(ProvisionError, match="no nognet coordinator"):
         reach_coordinator(start(serve, files, b"HTTP/1.1 404 Not Found\r\n\r\n"), files.ca)
