@@ -136,11 +136,11 @@ def _draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             axis.set_title(title)
         canvas.legend(
             *axes[0].get_legend_handles_labels(),
-            loc="outside lower center",
+            loc="outside upper center",
             ncols=4,
             frameon=False,
         )
-        canvas.supxlabel("epsilon of the run, patient-level; inf: without privacy")
+        canvas.supxlabel("epsilon of the run, patient-level; inf: without privacy", size="medium")
         canvas.savefig(path, format="png")
         plt.close(canvas)
 
