@@ -105,7 +105,7 @@ def _run(
     from nognet_server.processes.supervisor import serve_run
     from nognet_server.runs.folder import close_metrics, new_run_folder, write_study
     from nognet_server.runs.successor import check_not_superseded, existing_run_folder
-    from nognet_server.runs.warm_start import WarmStart, unfinished_run
+    from nognet_server.runs.warm_start import WarmStart, lacks_only_its_report, unfinished_run
 
     folder = existing_run_folder(resume) if resume is not None else None
     source = study_file if study_file is not None or folder is None else folder.study
@@ -120,6 +120,9 @@ def _run(
             folder = new_run_folder(study)
             write_study(folder, study)
         check_not_superseded(folder)  # since it was opened a site may have withdrawn
+        if lacks_only_its_report(folder, study):
+            _report(folder)
+            return 0
         fields = {"run": folder.path.name}
         set_up_logging(options.log_format, fields=fields, file=folder.logs / SERVER_LOG)
         ended: RunStatus = "failed"

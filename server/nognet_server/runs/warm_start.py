@@ -75,6 +75,22 @@ def unfinished_run(study: StudyConfig, how: WarmStart) -> RunFolder | None:
         return None
 
 
+def lacks_only_its_report(folder: RunFolder, study: StudyConfig) -> bool:
+    """Whether a run is completed and only its report was not written, on a full disk for example.
+
+    Nobody is asked anything then: its sites would be tested again.
+
+    Raises:
+        ConfigError: the run is of another study.
+        WireError: the checkpoint is damaged.
+    """
+    last = latest_round(folder)
+    if last is None or not _is_completed(folder) or _is_reported(folder):
+        return False
+    check_same_study(load_identity(folder, last).study_json, study)
+    return True
+
+
 def release(folder: RunFolder, site: str) -> None:
     """Let a quarantined site take part again when the run is resumed.
 
@@ -115,7 +131,7 @@ def _unfinished(folder: RunFolder | None, study: StudyConfig) -> RunFolder:
         check_same_study(load_run_study(folder).for_sites(), study)
         return folder
     check_same_study(load_identity(folder, last).study_json, study)
-    if _is_completed(folder):
+    if _is_completed(folder) and _is_reported(folder):
         raise ConfigError(f"{folder.path} is finished")
     return folder
 
@@ -125,4 +141,12 @@ def _is_completed(folder: RunFolder) -> bool:
     try:
         return read_metrics(folder.metrics).status == "completed"
     except WireError:
+        return False
+
+
+def _is_reported(folder: RunFolder) -> bool:
+    """Whether the report is of the run's end, and not of the rounds before."""
+    try:
+        return folder.report.stat().st_mtime_ns >= folder.metrics.stat().st_mtime_ns
+    except FileNotFoundError:
         return False

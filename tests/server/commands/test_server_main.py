@@ -28,6 +28,7 @@ from typer.testing import CliRunner, Result
 from nognet.config import ServerConfig, StudyConfig, load_study
 from nognet.errors import ConfigError
 from nognet.fit.weights import weight_spec
+from nognet.report.metrics_file import end_run, start_metrics, write_metrics
 from nognet.wire.flat import flat_length
 from tests.builders.federation import make_study
 
@@ -107,6 +108,22 @@ def test_a_start_goes_on_with_the_unfinished_run_as_it_is_told(
     begun(study_file)
     assert start("--study", study_file, *how).exit_code == 9
     assert served == [expected]
+
+
+@pytest.mark.parametrize("how", ["--resume", "--warm-start"])
+def test_a_completed_run_gets_its_report_and_no_site_is_asked(
+    study_file: Path, served: Served, how: str
+) -> None:
+    folder, study = begun(study_file), load_study(study_file)
+    started = "2026-01-01T00:00:00+00:00"
+    metrics = start_metrics(study.model_dump(mode="json"), started=started)
+    write_metrics(folder.metrics, end_run(metrics, "completed", ended=started, seconds=1.0))
+    arguments = ("--resume", folder.path) if how == "--resume" else ("--warm-start", "auto")
+    result = start("--study", study_file, *arguments)
+    assert (result.exit_code, served) == (0, [])
+    assert folder.report.is_file()
+    start("--study", study_file, "--warm-start", "auto")
+    assert served == [("tiny-2", False)]
 
 
 def test_without_a_run_auto_begins_one_and_require_refuses(

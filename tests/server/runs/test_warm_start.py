@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from nognet_server.runs.checkpoints import (
 )
 from nognet_server.runs.folder import RunFolder, load_run_study, new_run_folder, write_study
 from nognet_server.runs.state import ServerState
-from nognet_server.runs.warm_start import WarmStart, release, unfinished_run
+from nognet_server.runs.warm_start import WarmStart, lacks_only_its_report, release, unfinished_run
 from nognet_server.runs.withdrawal import plan_withdrawal, withdraw
 
 from nognet.config import StudyConfig
@@ -42,6 +43,8 @@ def end_as(folder: RunFolder, study: StudyConfig, status: RunStatus) -> None:
     started = "2026-01-01T00:00:00+00:00"
     metrics = start_metrics(study.model_dump(mode="json"), started=started)
     write_metrics(folder.metrics, end_run(metrics, status, ended=started, seconds=1.0))
+    if status == "completed":
+        folder.report.write_text("of the whole run")
 
 
 def goes_on_without(folder: RunFolder, site: str) -> RunFolder:
@@ -95,6 +98,23 @@ def test_a_run_that_a_limit_on_privacy_ended_before_its_last_round_is_finished(
     study = make_study(tmp_path, rounds=3)
     begun(study, 1, finished=True)
     assert unfinished_run(study, WarmStart.auto) is None
+
+
+@pytest.mark.parametrize("left", ["none", "of the rounds before"])
+def test_a_finished_run_whose_report_was_not_written_is_gone_on_with(
+    tmp_path: Path, left: str
+) -> None:
+    study = make_study(tmp_path, rounds=3)
+    folder = begun(study, 3, finished=True)
+    assert not lacks_only_its_report(folder, study)
+    if left == "none":
+        folder.report.unlink()
+    else:
+        os.utime(folder.report, ns=(0, 0))
+    assert unfinished_run(study, WarmStart.auto) == folder
+    assert lacks_only_its_report(folder, study)
+    with pytest.raises(ConfigError, match="seed: 5 in the run, 6 now"):
+        lacks_only_its_report(folder, make_study(tmp_path, rounds=3, seed=6))
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
