@@ -10,6 +10,7 @@ speed (docs/decisions/0012).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import sqlite3
@@ -19,11 +20,13 @@ from pathlib import Path
 from nognet.errors import PrivacyError
 from nognet.files import write_text_atomic
 
+_log = logging.getLogger("nognet.privacy")
 LEDGER_NAME = "ledger.sqlite"
 MARK_NAME = "ledger.id"
 """Says beside the ledger that there is one, which, and its last entry's number as of the last time
-that it was opened: so that a lost one, and an older copy of it, are missed. It is written after the
-ledger, so a crash leaves its number behind, never ahead; a mark of an id alone has none."""
+that one was added: so that a lost one, and an older copy of it, are missed. It is written after the
+ledger, so a crash leaves its number behind, never ahead; a mark of an id alone has none. Who only
+reads does not write it: it would be theirs then, an administrator's for example."""
 APPLICATION_ID = 0x6E6F676C  # "nogl"
 SCHEMA_VERSION = 1
 BUSY_S = 300.0
@@ -106,9 +109,11 @@ def opened(folder: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA foreign_keys=ON")
             with _transaction(connection):
                 identity = _check_or_make(connection, folder)
+                before = _last_entry(connection)
                 yield connection
                 last = _last_entry(connection)
-            _mark(folder, identity, last)
+            if last > before or not (folder / MARK_NAME).exists():
+                _mark(folder, identity, last)
 
 
 @contextlib.contextmanager
@@ -230,9 +235,17 @@ def _marked(mark: Path) -> tuple[str | None, int]:
 
 
 def _mark(folder: Path, identity: str, last: int) -> None:
+    """Write the mark; what is in the ledger counts without it, and must not be charged again."""
     mark = folder / MARK_NAME
-    if _marked(mark) != (identity, last):
+    try:
         write_text_atomic(mark, f"{identity}\n{last}\n", mode=0o600)
+    except OSError as err:
+        _log.error(
+            "%s: can't be written (%s), so that an older copy of the ledger may be missed until "
+            "the next charge; free some space, or mend the folder's rights",
+            mark,
+            err.strerror,
+        )
 
 
 def behind(path: Path, found: str) -> PrivacyError:

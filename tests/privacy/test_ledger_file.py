@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -104,10 +106,29 @@ def test_a_crash_between_a_charge_and_its_mark_is_made_up_for(tmp_path: Path) ->
     before = mark.read_text()
     charged(tmp_path, DATA, number=2)
     after = mark.read_text()
-    for left in (before, before.split()[0] + "\n"):  # also one of an id alone
+    assert before.split()[1] == "1"
+    for number, left in ((3, before), (4, before.split()[0] + "\n")):  # also one of an id alone
         mark.write_text(left)
-        assert len(Ledger(tmp_path).entries()) == 2
-        assert mark.read_text() == after
+        assert len(Ledger(tmp_path).entries()) == number - 1
+        assert mark.read_text() == left  # who reads does not make it theirs
+        charged(tmp_path, DATA, number=number)
+        assert mark.read_text() == after.replace("2\n", f"{number}\n")
+
+
+def test_a_charge_counts_and_is_told_though_its_mark_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    charged(tmp_path, DATA, number=1)
+    monkeypatch.setattr(logging.getLogger("nognet"), "propagate", True)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger_file, "write_text_atomic", full)
+        assert charged(tmp_path, DATA, number=2).number == 2
+    assert "can't be written (No space left on device)" in caplog.text
+    assert charged(tmp_path, DATA, number=3).number == 3
+    assert (tmp_path / ledger_file.MARK_NAME).read_text().split()[1] == "3"
 
 
 @pytest.mark.parametrize("content", ["", "an id two", "one two three"])
