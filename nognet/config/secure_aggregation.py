@@ -51,6 +51,9 @@ class SitePeersConfig(ConfigModel):
     see this site's update: secure aggregation against a coordinator that is honest but curious."""
     required: bool = True
     """Refuse studies without secure aggregation, and to give a model of this site's own."""
+    max_site_epsilon: float | None = Field(default=None, gt=0)
+    """What all noised updates of this site (`central_privacy`) may cost together, over all studies
+    and runs; without it, the `max_epsilon` of each study that asks."""
 
     @model_validator(mode="after")
     def _keys_come_from_one_place(self) -> SitePeersConfig:

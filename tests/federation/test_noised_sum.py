@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nognet_client.spent import check_told_is_noted
 from nognet_server.central_dp.charges import read_charges
 from nognet_server.runs.folder import RunFolder, new_run_folder, write_study
 
-from nognet.config import StudyConfig, load_site
-from nognet.errors import FederationError, PrivacyBudgetError
+from nognet.config import SiteConfig, StudyConfig, load_site
+from nognet.errors import FederationError, PrivacyBudgetError, PrivacyError
 from nognet.fit.site_privacy import plan_for
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.report.central import central_sentence
@@ -85,6 +86,18 @@ def test_a_run_is_noised_by_its_sites_and_charged_before_they_give_anything(
     noted = [json.loads(path.read_text())["noise"] for path in receipts]
     assert [part["releases"] for part in noted] == [1, 2]
     assert noted[1]["site_epsilon"] == entry.epsilon
+    _older_state_is_refused(load_site(sites[0]))
+
+
+def _older_state_is_refused(site: SiteConfig) -> None:
+    check_told_is_noted(site)
+    path = next((site.state / "secure").rglob("done.json"))
+    done = json.loads(path.read_text())
+    done["noised"].popitem()
+    path.write_text(json.dumps(done))
+    with pytest.raises(PrivacyError, match="1 noised updates of the run are noted") as caught:
+        check_told_is_noted(site)
+    assert caught.value.code == "secure-behind"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +140,7 @@ def test_a_round_that_is_played_again_has_other_noise_and_is_charged_again_on_bo
     assert (entry.releases, entry.epsilon) == (2, epsilon(2))
     for site in sites:
         done = json.loads(next((site.parent / "state").rglob("done.json")).read_text())
-        assert list(done["noised"].values()) == [1, 1]
+        assert list(done["noised"].values()) == [NOISE, NOISE]
 
 
 def test_what_sites_gave_is_charged_where_too_few_gave_it_for_a_sum(
@@ -143,6 +156,26 @@ def test_what_sites_gave_is_charged_where_too_few_gave_it_for_a_sum(
     assert read_charges(folder, at_least=PrivacyHistory()).steps == 1
     given = [json.loads(p.read_text())["noised"] for p in sorted(tmp_path.rglob("done.json"))]
     assert [len(part) for part in given] == [1, 1, 0]
+
+
+def test_a_sum_below_the_quorum_is_not_made_so_that_the_round_can_have_more_sites_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = [make_site(tmp_path, name) for name in NAMES]
+    study = noisily(
+        tmp_path, federation={"minimum_sites": 3, "expected_sites": EXPECTED, "quorum": 1}
+    )
+    folder = new_run_folder(study)
+    write_study(folder, study)
+    with monkeypatch.context() as patch:
+        Leaving(patch, "site_d", "train")
+        with pytest.raises(FederationError, match="3 usable replies of 4 sites asked, expected 4"):
+            run(study, sites, work=stub_work(step=STEP), folder=folder)
+    assert all(not json.loads(p.read_text())["agreed"] for p in tmp_path.rglob("done.json"))
+    run(study, sites, work=stub_work(step=STEP), folder=folder)
+    summed = read_metrics(folder.path).rounds[0].secure_sum
+    assert summed is not None
+    assert summed.sites == 4
 
 
 @pytest.mark.slow

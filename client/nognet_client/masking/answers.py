@@ -113,7 +113,7 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
 
     Raises:
         PrivacyError: as `secure_step`; nothing was trained then.
-        PrivacyBudgetError: the site gave as many noised updates as the study's limit lets it.
+        PrivacyBudgetError: the site gave as many noised updates as its limit lets it.
         EgressError: the plain update may not leave, masked or not.
         ContractError, TrainingError: as `nognet_client.tasks.train`.
     """
@@ -125,7 +125,7 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
     site_side.check_incoming(state, incoming, part.rules)
     plan = noise_plan(study)
     if plan is not None:
-        check_may_noise(study, plan, state, part.kept, part.rules)
+        check_may_noise(study, plan, state, part.kept, site.config, part.rules)
     reply = train(plain_task, site, work)
     update = check(plain_task, reply, study, site.config)
     noise = None
@@ -133,7 +133,9 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
         words = words_of(reply, plain_task, study, state)
     else:
         words = noised_words(update_of(reply, plain_task), plan, plan.share, state)
-        noise = facts_of(plan, plan.share, part.kept.note_noised(state.session))
+        releases = part.kept.note_noised(state.session, plan.noise_multiplier)
+        elsewhere = part.kept.noised_elsewhere(state.session)
+        noise = facts_of(plan, plan.share, releases, elsewhere)
     subject = hashlib.sha256(np.ascontiguousarray(plain_task.weights).data).digest()
     state, masked = site_side.mask(state, incoming, words, subject, part.rules)
     part.kept.keep(state)

@@ -8,16 +8,17 @@ of the round is another release, counted as one whatever became of the first.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nognet.config import StudyConfig
+from nognet.config import SiteConfig, StudyConfig
 from nognet.errors import PrivacyBudgetError, PrivacyError
 from nognet.fit.site_privacy import plan_for
-from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
+from nognet.privacy.accounting import PrivacyHistory
 from nognet.privacy.central import CentralPlan
 from nognet.privacy.discrete_gaussian import discrete_gaussian, noise_table
 from nognet.privacy.distributed import NoiseShare
@@ -30,6 +31,7 @@ from nognet.secagg.site_refusals import check_not_over
 from nognet.secagg.site_state import SiteState
 from nognet_client.masking.state import MaskingState
 from nognet_client.masking.words import code_of
+from nognet_client.spent import check_told_is_noted
 
 _log = logging.getLogger("nognet.client.masking")
 
@@ -55,14 +57,22 @@ def noise_plan(study: StudyConfig) -> CentralPlan | None:
 
 
 def check_may_noise(
-    study: StudyConfig, plan: CentralPlan, state: SiteState, kept: MaskingState, rules: Rules
+    study: StudyConfig,
+    plan: CentralPlan,
+    state: SiteState,
+    kept: MaskingState,
+    site: SiteConfig,
+    rules: Rules,
 ) -> None:
     """Refuse a noised update that would be one too many, or whose noise would not be enough.
 
+    All updates that this site ever gave count, of whatever run and study: they are of the same
+    patients, and it is the coordinator who says what a new run is.
+
     Raises:
-        PrivacyBudgetError: one more would pass the study's `max_epsilon`.
+        PrivacyBudgetError: one more would pass the site's limit, or the study's.
         PrivacyError: so few of the sites that began must stay that dishonest ones could have two
-            sums made.
+            sums made; or fewer are noted than the audit log says left.
     """
     check_not_over(state)
     privacy, began = study.central_privacy, len(state.adverts)
@@ -73,14 +83,25 @@ def check_may_noise(
             "secure_aggregation.threshold would forbid it",
             code="secure-colluding",
         )
-    given = kept.noised_before(state.session)
-    spent = _releases(plan, given)
-    if not plan.has_room(spent):
+    check_told_is_noted(site)
+    given = kept.noised_elsewhere(state.session)
+    limit, whose = _limit(plan, site)
+    after = plan.accounts(plan.after_round(given)).epsilon
+    if after > limit:
         raise PrivacyBudgetError(
-            f"this site gave {given} noised updates in this run; one more would pass "
-            f"central_privacy.max_epsilon {plan.max_epsilon}",
+            f"this site gave {given.steps} noised updates, of all studies and runs; one more would "
+            f"cost it epsilon {after:.3f} at delta {plan.delta:g}, expected at most {limit:g} "
+            f"({whose}); secure_aggregation.max_site_epsilon in site.yaml says what all of them "
+            "together may cost",
             code="budget-site",
         )
+
+
+def _limit(plan: CentralPlan, site: SiteConfig) -> tuple[float, str]:
+    own = site.secure_aggregation.max_site_epsilon if site.secure_aggregation else None
+    if own is not None:
+        return own, "secure_aggregation.max_site_epsilon"
+    return math.inf if plan.max_epsilon is None else plan.max_epsilon, "central_privacy.max_epsilon"
 
 
 def noised_words(
@@ -129,20 +150,23 @@ def _code(plan: CentralPlan, share: NoiseShare, sites: int) -> NoisedCode:
     return NoisedCode(share.step, share.largest, sites, plan.sites)
 
 
-def facts_of(plan: CentralPlan, share: NoiseShare, given: int) -> Mapping[str, Any]:
-    """Say in a receipt which noise an update left with, and what this site's cost so far."""
+def facts_of(
+    plan: CentralPlan, share: NoiseShare, releases: int, elsewhere: PrivacyHistory
+) -> Mapping[str, Any]:
+    """Say in a receipt which noise an update left with, and what this site's cost so far.
+
+    Args:
+        plan: Of the study.
+        share: The plan's.
+        releases: Of the run, this one with them.
+        elsewhere: What the site gave in other sessions, of all runs.
+    """
     return {
         "noise_multiplier": plan.noise_multiplier,
         "clip_norm": share.clip_norm,
         "std": share.std,
         "honest_sites": share.honest,
-        "releases": given,
-        "site_epsilon": plan.accounts(_releases(plan, given)).epsilon,
+        "releases": releases,
+        "site_epsilon": plan.accounts(plan.after_round(elsewhere)).epsilon,
         "site_delta": plan.delta,
     }
-
-
-def _releases(plan: CentralPlan, given: int) -> PrivacyHistory:
-    if not given:
-        return PrivacyHistory()
-    return PrivacyHistory((NoisedSteps(plan.noise_multiplier, 1.0, given),))

@@ -3,18 +3,20 @@
 The ClientApp keeps nothing in memory between messages. Before anything goes out, the state it needs
 to go on after a crash is on disk (0600); it holds secrets only until the round's last step, and a
 new session puts it away. `done.json` stays: sessions that began, those in which a noised update was
-given, and whom the site agreed to be in each round's sum, so that no second sum of a round is made
-of other sites.
+given and with which noise multiplier, and whom the site agreed to be in each round's sum, so that
+no second sum of a round is made of other sites.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nognet.errors import PrivacyError, WireError
 from nognet.files import write_text_atomic
+from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.secagg.session import Session
 from nognet.secagg.site_state import SiteState, from_text, to_text
 
@@ -24,6 +26,13 @@ class MaskingState:
 
     def __init__(self, state_folder: Path, run_token: str) -> None:
         self.folder = state_folder / "secure" / run_token
+
+    @classmethod
+    def all_of(cls, state_folder: Path) -> Iterator[MaskingState]:
+        """Give those of all runs that this site took part in."""
+        runs = state_folder / "secure"
+        for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
+            yield cls(state_folder, folder.name)
 
     @property
     def _session(self) -> Path:
@@ -95,11 +104,26 @@ class MaskingState:
         self._write_done(done)
         self.keep(state)
 
-    def noised_before(self, session: Session) -> int:
-        """Count the noised updates of the run that were given in other sessions."""
-        return len({*self._read_done()["noised"]} - {session.nonce})
+    def noised(self) -> Mapping[str, float]:
+        """Name the sessions of the run in which a noised update was given, and its multiplier.
 
-    def note_noised(self, session: Session) -> int:
+        Raises:
+            WireError: what was kept is damaged.
+        """
+        return dict(self._read_done()["noised"])
+
+    def noised_elsewhere(self, session: Session) -> PrivacyHistory:
+        """List what this site gave in all other sessions, of all runs: a coordinator names runs.
+
+        Raises:
+            WireError: what was kept of a run is damaged.
+        """
+        given = PrivacyHistory()
+        for multiplier in self._multipliers(session):
+            given = given.then(NoisedSteps(multiplier, 1.0, 1))
+        return given
+
+    def note_noised(self, session: Session, noise_multiplier: float) -> int:
         """Note that a session's noised update is given; count those of the run.
 
         Raises:
@@ -107,9 +131,15 @@ class MaskingState:
         """
         done = self._read_done()
         if session.nonce not in done["noised"]:
-            done["noised"][session.nonce] = session.round_number
+            done["noised"][session.nonce] = noise_multiplier
             self._write_done(done)
         return len(done["noised"])
+
+    def _multipliers(self, session: Session) -> Iterator[float]:
+        for run in MaskingState.all_of(self.folder.parent.parent):
+            for nonce, multiplier in run.noised().items():
+                if (run.folder, nonce) != (self.folder, session.nonce):
+                    yield multiplier
 
     def _read_done(self) -> dict[str, Any]:
         try:
@@ -118,7 +148,7 @@ class MaskingState:
             return {
                 "sessions": dict(found["sessions"]),
                 "agreed": dict(found["agreed"]),
-                "noised": noised,
+                "noised": {nonce: float(noise) for nonce, noise in noised.items()},
             }
         except FileNotFoundError:
             return {"sessions": {}, "agreed": {}, "noised": {}}

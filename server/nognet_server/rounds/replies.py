@@ -68,7 +68,8 @@ class Training:
         faulty: Sites whose replies were unusable; others in `left_out` sent none.
         norms: Site -> Euclidean length of its update.
         traffic: Site -> what its message and reply took.
-        summed: Where updates were summed securely: the one reply is then the sum of all.
+        masked: Where updates are to be summed securely: the sites that gave one.
+        summed: Their sum, where it was made: the one reply is then the sum of all.
     """
 
     replies: tuple[TrainReply, ...]
@@ -76,12 +77,15 @@ class Training:
     faulty: frozenset[str] = frozenset()
     norms: Mapping[str, float] = field(default_factory=dict)
     traffic: Mapping[str, Delivery] = field(default_factory=dict)
+    masked: tuple[str, ...] = ()
     summed: SecureSum | None = None
 
     @property
     def counted(self) -> tuple[str, ...]:
         """Name the sites that count."""
-        return tuple(self.summed.sites if self.summed else (r.site for r in self.replies))
+        if self.summed:
+            return tuple(self.summed.sites)
+        return self.masked or tuple(reply.site for reply in self.replies)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from nognet_server.central_dp.rounds import tell_if_more
 from nognet_server.phases import tell_phase
 from nognet_server.roster import Member
 from nognet_server.rounds.asking import Trained
+from nognet_server.rounds.loop import replies_needed
 from nognet_server.rounds.replies import SecureSum, Training
 from nognet_server.runs.opening import Run
 from nognet_server.runs.state import ServerState
@@ -72,7 +73,8 @@ def ask_to_train_securely(
         charge: Called before any site gives its masked update; a noised one is spent then.
 
     Returns:
-        Training with one reply: the weighted mean of the updates on the global weights.
+        Training with one reply: the weighted mean of the updates on the global weights. With none
+        where fewer sites trained than the study's quorum wants: no sum is made then.
 
     Raises:
         FederationError: a step had fewer sites than the threshold, or the sum can't be made.
@@ -89,6 +91,9 @@ def ask_to_train_securely(
     shares, tally = collect_shares(attempt, adverts, tally)
     charge()
     masked, tally = collect_masked(attempt, adverts, shares, tally)
+    if len(masked) < replies_needed(run.study, len(here)):
+        # nobody agrees to this sum: who did would refuse the round's next one, of more sites
+        return Trained(_unsummed(masked, tally), len(here), {})
     commitments = {site: rows[site]["commitment"] for site, rows in shares.items()}
     gathered = Gathered(
         attempt.session, adverts, commitments, tuple(sorted(masked)), _subject(state)
@@ -168,11 +173,16 @@ def _training(
         mean_loss=None,
         seconds=max(item.seconds for item in masked.values()),
     )
-    left_out = {site: why for site, why in tally.left_out.items() if site not in masked}
+    summed_up = SecureSum(dict(masked), counts, seconds)
+    return replace(_unsummed(masked, tally), replies=(reply,), summed=summed_up)
+
+
+def _unsummed(masked: Mapping[str, MaskedTrainReply], tally: Tally) -> Training:
+    """Say who trained for a sum that is not made; their updates stay masked."""
     return Training(
-        (reply,),
-        left_out,
+        (),
+        {site: why for site, why in tally.left_out.items() if site not in masked},
         faulty=tally.faulty,
         traffic=tally.traffic,
-        summed=SecureSum(dict(masked), counts, seconds),
+        masked=tuple(sorted(masked)),
     )

@@ -15,13 +15,14 @@ from nognet_client.masking.release import of_masked_training
 from nognet_client.masking.rules import check_can_sum
 from nognet_client.masking.state import MaskingState
 
+from nognet.config.secure_aggregation import SitePeersConfig
 from nognet.errors import PrivacyBudgetError, PrivacyError
 from nognet.fit.site_privacy import plan_for
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
 from nognet.secagg.masks import with_masks
 from nognet.secagg.noised import NoisedCode, decode_noised
-from nognet.secagg.session import Rules
+from nognet.secagg.session import Rules, Session
 from nognet.secagg.site_side import mask
 from nognet.secagg.site_state import from_text
 from nognet.wire.contract import contract, contract_hash
@@ -69,7 +70,7 @@ def test_a_message_that_comes_again_gets_the_same_noise_and_counts_once(tmp_path
     assert first.noise == second.noise
     assert first.noise["releases"] == 1
     done = json.loads((kept(three).folder / "done.json").read_text())
-    assert done["noised"] == {NONCE: 1}
+    assert done["noised"] == {NONCE: CENTRAL["noise_multiplier"]}
 
 
 def test_another_session_of_the_round_has_other_noise_and_is_a_release_more(tmp_path: Path) -> None:
@@ -81,9 +82,31 @@ def test_another_session_of_the_round_has_other_noise_and_is_a_release_more(tmp_
     assert [count for count, _ in seen] == [1, 2]
     assert seen[0][1] < seen[1][1]
     rows = begun(three, "aa" * 16)["site_a"]
-    with pytest.raises(PrivacyBudgetError, match="gave 2 noised updates in this run") as caught:
+    with pytest.raises(
+        PrivacyBudgetError, match="gave 2 noised updates, of all studies and runs"
+    ) as caught:
         three.train("site_a", rows, nonce="aa" * 16)
     assert caught.value.code == "budget-site"
+
+
+def test_what_it_gave_to_other_runs_counts_too_up_to_the_sites_own_limit(tmp_path: Path) -> None:
+    three = noisy(tmp_path, releases=2)
+    config = three.site("site_a").config
+    for run in ("11" * 16, "22" * 16):
+        given = MaskingState(config.state, run)
+        given.note_noised(Session(run, 1, OTHER, "00" * 32), CENTRAL["noise_multiplier"])
+    rows = begun(three)["site_a"]
+    with pytest.raises(PrivacyBudgetError, match=r"2 noised updates.*\(central_privacy.max_eps"):
+        three.train("site_a", rows)
+    plan, rules = plan_for(three.study), Rules(2 / 3)
+    assert plan is not None
+    peers = SitePeersConfig(trust_coordinator=True, max_site_epsilon=CENTRAL["max_epsilon"])
+    allowed = config.model_copy(update={"secure_aggregation": peers})
+    check_may_noise(three.study, plan, _state(three), kept(three), allowed, rules)
+    peers = peers.model_copy(update={"max_site_epsilon": 0.5})
+    strict = config.model_copy(update={"secure_aggregation": peers})
+    with pytest.raises(PrivacyBudgetError, match=r"at most 0\.5 \(secure_aggregation.max_site_eps"):
+        check_may_noise(three.study, plan, _state(three), kept(three), strict, rules)
 
 
 def test_a_site_killed_before_its_answer_left_has_counted_it_and_answers_alike(
@@ -199,7 +222,12 @@ def test_a_session_in_which_dishonest_sites_could_have_two_sums_is_refused(tmp_p
     more = {**session_state.adverts, **{f"site_{n}": session_state.adverts["site_a"] for n in "de"}}
     with pytest.raises(PrivacyError, match="5 sites began, 3 are needed") as caught:
         check_may_noise(
-            three.study, plan, replace(session_state, adverts=more), kept(three), Rules(0.5)
+            three.study,
+            plan,
+            replace(session_state, adverts=more),
+            kept(three),
+            three.site("site_a").config,
+            Rules(0.5),
         )
     assert caught.value.code == "secure-colluding"
 
