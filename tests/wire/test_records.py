@@ -80,6 +80,9 @@ def train_task_content(task: TrainTask) -> RecordDict:
 def test_join_task_and_reply_survive_the_wire() -> None:
     task = JoinTask("{}", {"axes": "z, y, x"}, TOKEN)
     assert same(JoinTask.from_content(task.to_content()), task)
+    refused = dataclasses.replace(task, refusal="no-training-pairs")
+    assert same(JoinTask.from_content(refused.to_content()), refused)
+    assert set(task.to_content()["config"]) == {"study", "contract", "run"}  # as releases before
     reply = JoinReply("site_a", {"torch": "2.13.0+cpu"}, {"axes": "z, y, x"}, COUNTS)
     assert same(JoinReply.from_content(reply.to_content()), reply)
 

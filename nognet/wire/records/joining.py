@@ -15,8 +15,6 @@ from nognet.wire.records.parts import CONFIG, METRICS, config_of, expect_records
 
 _SHARES = "shares-models"
 _REFUSAL = "refusal"
-_NO_REFUSAL = "none"
-"""Flower can't count the bytes of an empty text."""
 FAULTS = "faults"
 """Name under which a site in a rehearsal tells, among its versions, how it fails on purpose."""
 
@@ -29,7 +27,9 @@ class JoinTask:
         study_json: The study, as sites get it.
         contract: What its numbers mean.
         run_token: The run.
-        refusal: Why the coordinator does not use the site, by its last answer; empty for no cause.
+        refusal: Why the coordinator did not use the site by its last answer; empty for no cause.
+            It is not written then, so that another release comes as far as the contract, which
+            names both releases.
     """
 
     study_json: str
@@ -39,12 +39,13 @@ class JoinTask:
 
     def to_content(self) -> RecordDict:
         """Write the message's content."""
+        refusal = {_REFUSAL: self.refusal} if self.refusal else {}
         config = ConfigRecord(
             {
                 "study": self.study_json,
                 "contract": contract_json(self.contract),
                 "run": self.run_token,
-                _REFUSAL: self.refusal or _NO_REFUSAL,
+                **refusal,
             }
         )
         return RecordDict({CONFIG: config})
@@ -57,13 +58,12 @@ class JoinTask:
             WireError: a record or key is missing, unknown or of the wrong type.
         """
         expect_records(content, {CONFIG})
-        config = config_of(content, {"study", "contract", "run", _REFUSAL})
-        refusal = fields.text(config, _REFUSAL, fields.REFUSAL)
+        config = config_of(content, {"study", "contract", "run"}, optional={_REFUSAL})
         return cls(
             study_json=fields.text(config, "study"),
             contract=parse_contract(fields.text(config, "contract")),
             run_token=fields.text(config, "run", fields.TOKEN),
-            refusal="" if refusal == _NO_REFUSAL else refusal,
+            refusal=fields.text(config, _REFUSAL, fields.REFUSAL) if _REFUSAL in config else "",
         )
 
 
