@@ -114,7 +114,12 @@ def join(task: JoinTask, site: Site, work: Work) -> JoinReply:
     name = site.config.name
     if task.refusal:
         why = refusal_words(task.refusal)
-        _log.error("%s is not used in study '%s': %s", name, study.name, why)
+        _log.warning(
+            "%s was not used in study '%s' when it last answered (%s); it is asked anew",
+            name,
+            study.name,
+            why,
+        )
     if reason := describe_differences(task.contract, mine) or unusable(site):
         _log.error("%s can't take part in study '%s': %s", name, study.name, reason)
     else:

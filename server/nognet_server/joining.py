@@ -12,7 +12,7 @@ from flwr.app import Message, MessageType
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
-from nognet.errors import FederationError, NognetError, WireError
+from nognet.errors import ContractError, FederationError, NognetError, WireError
 from nognet.wire.contract import check_same, item_code
 from nognet.wire.records import FAULTS, JoinReply, JoinTask
 from nognet.wire.software import differing_software, software_versions
@@ -88,29 +88,30 @@ def admit(grid: Grid, task: JoinTask, roster: Roster, patience: Patience, *, ret
     asked = {i: nodes[i] for i in sorted(nodes) if _is_to_ask(roster, nodes[i], retry=retry)}
     if not asked:
         return roster
-    told = {node_id: _refusal_code(roster, node_id) for node_id in asked}
-    envelopes = [_question(task, node_id, code) for node_id, code in told.items()]
+    told = {i: _refusal_code(roster, i, node.last_activated_at) for i, node in asked.items()}
+    envelopes = [_question(task, node_id) for node_id in asked]
     for delivery in exchange(grid, envelopes, patience, what="join").deliveries:
         roster = _decide(roster, asked[int(delivery.site)], delivery, task)
     _tell_refused(grid, task, roster, patience, told)
     return roster
 
 
-def _question(task: JoinTask, node_id: int, refusal: str) -> Envelope:
+def _question(task: JoinTask, node_id: int, refusal: str = "") -> Envelope:
     content = replace(task, refusal=refusal).to_content()
     return Envelope(str(node_id), Message(content, node_id, MessageType.QUERY))
 
 
-def _refusal_code(roster: Roster, node_id: int) -> str:
+def _refusal_code(roster: Roster, node_id: int, activated_at: str) -> str:
     refusal = roster.refused.get(node_id)
-    return "" if refusal is None else refusal.code
+    return refusal.code if refusal is not None and refusal.activated_at == activated_at else ""
 
 
 def _tell_refused(
     grid: Grid, task: JoinTask, roster: Roster, patience: Patience, told: Mapping[int, str]
 ) -> None:
-    """Tell each site why it is not used, unless its question said so; what it answers is moot."""
-    new = {i: code for i in told if (code := _refusal_code(roster, i)) and code != told[i]}
+    """Tell each site why it is not used, once since it started; what it answers is moot."""
+    refused = {i: roster.refused[i].code for i in told if i in roster.refused}
+    new = {i: code for i, code in refused.items() if code and code != told[i]}
     shortly = Patience(
         min(patience.deadline_s, _TELL_S), min(patience.lost_after_s, _TELL_S), patience.poll_s
     )
@@ -141,7 +142,8 @@ def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) 
         label = reply.site
         _check_may_take_part(roster, reply.site, int(node.node_id))
     except NognetError as err:
-        code = "" if delivery.content is None else item_code(err.code)
+        knows = delivery.content is None or isinstance(err, ContractError)
+        code = "" if knows else item_code(err.code)  # a site compares contracts itself
         return _refuse(roster, node, label, str(err), code=code)
     others = {name: m for name, m in roster.members.items() if m.node_id != int(node.node_id)}
     member = Member(

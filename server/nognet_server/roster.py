@@ -35,7 +35,8 @@ class Member:
 class Refusal:
     """A site that does not take part, and why; or that declined to, which is its right.
 
-    `code` is what the site is told; empty where it gave no answer, and knows why.
+    `code` is what the site is told; empty where it knows why: it gave no answer, or has another
+    contract.
     """
 
     label: str

@@ -65,14 +65,15 @@ def test_what_its_own_data_lack_is_an_error_at_the_site(
         ("roi-size-vox", "'roi-size-vox' differs"),
     ],
 )
-def test_what_the_coordinator_refuses_is_an_error_at_the_site(
+def test_what_the_coordinator_refused_is_said_at_the_site_as_of_its_last_answer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, code: str, words: str
 ) -> None:
     (level, line), *asks = log_of_joining(tmp_path, caplog, code)
-    assert level == "ERROR"
-    assert line.startswith("site_a is not used in study 'tiny': ")
+    assert level == "WARNING"  # no error: it may be mended by now
+    assert line.startswith("site_a was not used in study 'tiny' when it last answered (")
+    assert line.endswith("); it is asked anew")
     assert words in line
-    assert [level for level, _ in asks] == ["INFO"]  # it may be mended meanwhile
+    assert [level for level, _ in asks] == ["INFO"]
 
 
 def test_no_text_of_a_coordinator_gets_into_the_log(tmp_path: Path) -> None:

@@ -105,13 +105,12 @@ WITHHELD = dict.fromkeys(SPLITS, HIDDEN)
     [
         ({"counts": NONE}, "no-training-pairs"),
         ({"counts": WITHHELD, "min_patients": 5}, "too-few-patients"),
-        ({"contract": {**TASK.contract, "roi.size_vox": "32"}}, "roi-size-vox"),
         ({"site": "site_x"}, "registered-name"),
         ({"site": "site_c"}, "quarantined"),
         ({"versions": {"faults": "nan"}}, "fails-on-purpose"),
     ],
 )
-def test_every_site_that_is_refused_is_told_why_at_once_and_again_when_it_is_asked_again(
+def test_every_site_that_is_refused_is_told_why_at_once_and_anew_once_it_is_restarted(
     changes: dict[str, Any], code: str
 ) -> None:
     name = "site_c" if code == "quarantined" else "site_b"
@@ -123,7 +122,17 @@ def test_every_site_that_is_refused_is_told_why_at_once_and_again_when_it_is_ask
     assert [told_in(message) for message in grid.nodes[7].received] == [""]
     earlier = replace(roster.refused[3], at=roster.refused[3].at - 60.0)
     admit(grid, TASK, replace(roster, refused={3: earlier}), QUICK, retry=True)
-    assert [told_in(message) for message in answer.received] == ["", code, code]
+    assert [told_in(message) for message in answer.received] == ["", code, ""]  # it may be mended
+    before = replace(earlier, activated_at="before")
+    admit(grid, TASK, replace(roster, refused={3: before}), QUICK, retry=True)
+    assert [told_in(message) for message in answer.received] == ["", code, "", "", code]
+
+
+def test_a_site_that_compares_contracts_itself_is_told_nothing_of_them() -> None:
+    other = site("site_b", answer=replace(reply("site_b"), contract={**TASK.contract, "axes": "x"}))
+    roster = admit(FakeGrid({3: other}), TASK, Roster(), QUICK, retry=True)
+    assert "axes" in roster.refusals_text()
+    assert [told_in(message) for message in other.received] == [""]
 
 
 def told_in(message: Message) -> str:
@@ -138,14 +147,14 @@ def test_a_second_site_of_one_name_is_told_so() -> None:
 
 def test_a_refused_site_that_goes_silent_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "_TELL_S", 0.1)
-    content = replace(reply("site_b"), contract={}).to_content()
+    content = replace(reply("site_b"), counts=NONE).to_content()
     silent = FakeNode("site_b", lambda task: None if told_in(task) else content)
     grid = FakeGrid({3: silent, 7: site("site_a")})
     started = time.monotonic()
     roster = admit(grid, TASK, Roster(), replace(QUICK, deadline_s=60.0), retry=False)
     assert time.monotonic() - started < 5.0
     assert list(roster.members) == ["site_a"]
-    assert roster.refused[3].code == "axes"
+    assert roster.refused[3].code == "no-training-pairs"
 
 
 def test_software_that_differs_is_warned_of_by_name_with_both_versions(
