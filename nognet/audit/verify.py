@@ -132,7 +132,10 @@ def _unnamed_faults(unnamed: Collection[str], entries: int) -> Iterator[str]:
         yield f"the log is gone, though {len(unnamed)} receipts lie beside it"
         return
     for name in sorted(unnamed):
-        yield f"no line names the receipt {name}: its line was cut, or the log written anew"
+        yield (
+            f"no line names the receipt {name}: its line was cut, the log written anew, or an "
+            "earlier release crashed between the two"
+        )
 
 
 def _torn(path: Path) -> int:

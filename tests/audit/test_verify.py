@@ -146,6 +146,7 @@ def test_a_cut_end_is_found_by_its_receipts_though_the_head_fits(tmp_path: Path)
     log.head_path.write_text(json.dumps({"index": last["index"], "hash": last["hash"]}))
     (fault,) = verify(log).faults
     assert "no line names the receipt receipts/run/00002-train.json" in fault.what
+    assert "or an earlier release crashed" in fault.what
 
 
 def test_a_receipt_that_is_being_written_is_no_fault(tmp_path: Path) -> None:
@@ -154,6 +155,15 @@ def test_a_receipt_that_is_being_written_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / name).write_text("{}")
     assert len(verify(log).faults) == 1
     pending_path(tmp_path).write_text(name)
+    assert verify(log).faults == ()
+
+
+def test_a_crash_in_the_very_first_receipt_lets_the_log_begin(tmp_path: Path) -> None:
+    log = with_receipts(tmp_path, 1)
+    for path in (log.path, log.head_path):
+        path.unlink()
+    pending_path(tmp_path).write_text("receipts/run/00000-train.json")
+    log.append({"kind": "consent"})  # of a study that was accepted; it names no receipt
     assert verify(log).faults == ()
 
 
