@@ -100,8 +100,9 @@ class PersonalState:
             raise _damaged(path, "another kind or round inside")
         if noised and is_noised is not True:
             raise PrivacyError(
-                f"{path}: trained without noise, and what leaves under privacy would depend on it: "
-                "begin a new run, or remove the file",
+                f"{path}: trained without noise, or by an earlier release, which didn't note it; "
+                "what leaves under privacy would depend on it: begin a new run, or remove all of "
+                f"{self.folder}/*.{kind}",
                 code="open-local-parts",
             )
         ordered = {item.name: found[item.name] for item in spec if item.name in found}
