@@ -11,10 +11,12 @@ from nognet_client.app import build_app
 from nognet_client.spent import check_told_is_charged
 from nognet_client.tasks import Work
 
+from nognet.audit.log import egress_folder
 from nognet.config import SiteConfig, StudyConfig
 from nognet.errors import PrivacyError
 from nognet.fit.budget import ledger_of
 from nognet.fit.weights import initial_weights, weight_spec
+from nognet.privacy import ledger_file
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import pack
 from nognet.wire.records import TrainTask
@@ -61,6 +63,23 @@ def test_a_ledger_put_back_with_its_mark_is_found_by_the_log(
     refused = trained(site, study, 3)
     assert refused.error.reason == "PrivacyError:ledger-behind"
     assert len(ledger_of(config).entries()) == 1
+
+
+def test_an_archived_log_lets_the_officer_accept_the_ledger_as_it_is(
+    put_back: tuple[StudyConfig, SiteConfig, Path], tmp_path: Path
+) -> None:
+    """docs/privacy.md, 'Where there is no newer copy'."""
+    study, config, site = put_back
+    mark = ledger_of(config).folder / ledger_file.MARK_NAME
+    mark.write_text(f"{mark.read_text().split()[0]}\n2\n")
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for name in ("audit.jsonl", "audit-head.json", "receipts"):
+        (egress_folder(config.state) / name).rename(archive / name)
+    assert trained(site, study, 3).error.reason == "PrivacyError:ledger-behind"  # the mark's word
+    mark.rename(archive / mark.name)
+    assert trained(site, study, 3).has_content()
+    assert len(ledger_of(config).entries()) == 2
 
 
 def test_without_privacy_nobody_looks(put_back: tuple[StudyConfig, SiteConfig, Path]) -> None:
