@@ -50,6 +50,7 @@ def test_a_cell_is_a_valid_study_whose_delta_is_half_of_what_is_refused(tmp_path
     assert plain.init.name == "random"
 
 
+@pytest.mark.slow
 def test_hospitals_have_the_patients_that_the_plan_says_and_are_kept(tmp_path: Path) -> None:
     lay_out(PLAN, tmp_path)
     store = tmp_path / "pairs" / "hospital_b"

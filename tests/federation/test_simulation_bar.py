@@ -37,7 +37,10 @@ def test_it_draws_every_site_and_leaves_the_log_alone(tmp_path: Path) -> None:
     assert "step 2 of 2" not in log
 
 
-@pytest.mark.parametrize("options", [("--log-format", "json"), ("--verbose",)])
+@pytest.mark.parametrize(
+    "options",
+    [("--log-format", "json"), pytest.param(("--verbose",), marks=pytest.mark.slow)],
+)
 def test_json_lines_and_flowers_own_log_are_not_mixed_with_a_bar(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
