@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from nognet_client.evaluating import evaluate
 from nognet_client.site import Site
 from nognet_client.tasks import join, train
 
+from nognet.audit.log import AuditLog, egress_folder
+from nognet.audit.verify import read_entries, verify
 from nognet.config import StudyConfig
 from nognet.fit.weights import initial_weights, weight_spec
 from nognet.wire.contract import contract, contract_hash
@@ -84,3 +87,22 @@ def outgoing(folder: Path, **egress: Any) -> dict[str, Outgoing]:
         ),
         "share": of_sharing(sharing, shared, site),
     }
+
+
+def state_of(site: Path) -> Path:
+    """Where a site keeps its log and receipts."""
+    return egress_folder(site.parent / "state")
+
+
+def receipt(site: Path, name: str) -> dict[str, Any]:
+    """Read a receipt of the run."""
+    found: dict[str, Any] = json.loads((state_of(site) / "receipts" / RUN / name).read_text())
+    return found
+
+
+def events(site: Path) -> list[dict[str, Any]]:
+    """List what left, by a log that is whole."""
+    log = AuditLog(state_of(site))
+    assert verify(log).faults == ()
+    found = [dict(entry.event) for _, entry in read_entries(log.path) if entry is not None]
+    return [event for event in found if event["kind"] != "consent"]  # what left, not what may ask

@@ -22,6 +22,7 @@ from nognet_client.masking.state import MaskingState
 from nognet_client.reply_cache import ReplyCache
 from nognet_client.tasks import Work
 
+from nognet.errors import NognetError
 from nognet.fit.budget import ledger_of
 from nognet.privacy.dp_sgd import PrivateSteps
 from nognet.privacy.ledger import Ledger
@@ -83,7 +84,7 @@ class Round:
                     _wrap(owner, name, *edges)
                 try:
                     path.write_text(json.dumps(ask(), default=_hex))
-                except Exception as err:  # noqa: BLE001  told, not hidden
+                except NognetError as err:  # a refusal; anything else ends the child, and the test
                     path.write_text(json.dumps({"error": str(err)}))
                 if attempt == "killed" and owner is None:
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,9 +1,8 @@
-"""Nothing leaves a site without its record, and too few patients are never behind a number."""
+"""Nothing leaves a site without its record."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
@@ -17,7 +16,6 @@ import pytest
 import torch
 from flwr.app import Context, Message, MessageType, RecordDict
 from nognet_client.app import build_app
-from nognet_client.egress.cohorts import admit_cohort
 from nognet_client.egress.receipt import About, error_receipt, receipt_of
 from nognet_client.egress.record import record
 from nognet_client.egress.replies import of_sharing
@@ -28,12 +26,7 @@ from nognet_client.tasks import Work
 from nognet.audit.log import AuditLog, egress_folder
 from nognet.audit.verify import read_entries, verify
 from nognet.errors import EgressError, TrainingError
-from nognet.metrics.statistics import PairRow, SiteStatistics
-from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
-from nognet.types import RoiPair
 from nognet.wire.records import (
-    EvaluateReply,
-    JoinReply,
     ShareReply,
     ShareTask,
     TrainReply,
@@ -43,32 +36,18 @@ from tests.builders.egress import (
     RUN,
     ask,
     evaluate_task,
+    events,
     join_task,
+    receipt,
+    state_of,
     train_content,
     train_task,
     weights_of,
 )
-from tests.builders.federation import make_site, make_study, opened, roi_pair, stub_work
-from tests.builders.private_work import private_work
+from tests.builders.federation import make_site, make_study, opened, stub_work
 
 OTHER_RUN = "cd" * 16
 TEXT = "Miller_Anna_1950-03-01"
-
-
-def state_of(site: Path) -> Path:
-    return egress_folder(site.parent / "state")
-
-
-def receipt(site: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((state_of(site) / "receipts" / RUN / name).read_text())
-    return found
-
-
-def events(site: Path) -> list[dict[str, Any]]:
-    log = AuditLog(state_of(site))
-    assert verify(log).faults == ()
-    found = [dict(entry.event) for _, entry in read_entries(log.path) if entry is not None]
-    return [event for event in found if event["kind"] != "consent"]  # what left, not what may ask
 
 
 def raising(error: Exception) -> Work:
@@ -306,190 +285,3 @@ def test_a_shared_model_is_in_the_receipt_or_does_not_leave(tmp_path: Path, scal
     assert told["model_norm"] == pytest.approx(np.linalg.norm(reply.weights))
     assert told["max_model_norm"] == pytest.approx(10 * told["model_norm"])
     assert sum(tensor["bytes"] for tensor in told["tensors"]) == reply.weights.nbytes
-
-
-PRIVACY = {"noise_multiplier": 2.0, "delta": 1e-3}
-
-
-def epsilon(rounds: int) -> float:
-    """Of so many rounds of 2 steps; two of the site's three patients a step."""
-    return PrivacyHistory((NoisedSteps(2.0, 2 / 3, 2 * rounds),)).epsilon(1e-3)
-
-
-@pytest.mark.parametrize("loss", [None, 0.5])
-def test_under_differential_privacy_no_loss_leaves(tmp_path: Path, loss: float | None) -> None:
-    """Also if a training function gives one: the gate's form has no place for it."""
-    study, site = make_study(tmp_path, privacy=PRIVACY), make_site(tmp_path, "site_a")
-    app = build_app(private_work(mean_loss=loss))
-    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
-    assert answer.has_content() == (loss is None)
-    if loss is not None:
-        assert answer.error.reason == "EgressError:numbers"
-
-
-def test_a_reply_tells_what_its_run_spent_and_the_receipt_what_all_did(tmp_path: Path) -> None:
-    site, app = make_site(tmp_path, "site_a"), build_app(private_work())
-    studies = [make_study(tmp_path, name=name, privacy=PRIVACY) for name in ("tiny", "other")]
-    contents = [
-        train_content(train_task(study, run=run, round_number=number))
-        for study, run, number in (
-            (studies[0], OTHER_RUN, 1),
-            (studies[1], RUN, 1),
-            (studies[1], RUN, 2),
-            (studies[1], RUN, 1),  # given again, from the kept reply
-        )
-    ]
-    answers = [ask(app, site, MessageType.TRAIN, content) for content in contents]
-    told = [answer.content.metric_records["metrics"]["epsilon"] for answer in answers]
-    assert told == [epsilon(1), epsilon(1), epsilon(2), epsilon(1)]
-    receipts = [
-        receipt(site, f"{name}.json") for name in ("00001-train", "00002-train", "00001-train.2")
-    ]
-    assert [found["epsilon"] for found in receipts] == told[1:]
-    charged = [epsilon(2), epsilon(3), epsilon(2)]
-    assert [found["epsilon_charged"] for found in receipts] == charged
-    assert [event["epsilon_charged"] for event in events(site)[1:]] == charged
-    for answer in answers:
-        assert "epsilon_charged" not in answer.content.metric_records["metrics"]
-
-
-def test_what_all_studies_spent_together_does_not_leave(tmp_path: Path) -> None:
-    study, site = make_study(tmp_path, privacy=PRIVACY), make_site(tmp_path, "site_a")
-    app = build_app(private_work(told="charged"))
-    first = train_content(train_task(study, run=OTHER_RUN))
-    assert ask(app, site, MessageType.TRAIN, first).has_content()  # the same, in the first run
-    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
-    assert answer.error.reason == "EgressError:numbers"
-
-
-def test_what_was_not_charged_does_not_leave_as_private(tmp_path: Path) -> None:
-    study, site = make_study(tmp_path, privacy=PRIVACY), make_site(tmp_path, "site_a")
-    answer = ask(build_app(stub_work()), site, MessageType.TRAIN, train_content(train_task(study)))
-    assert answer.error.reason == "EgressError:not-charged"
-
-
-def test_too_few_training_patients_do_not_train(tmp_path: Path) -> None:
-    study, calls = make_study(tmp_path), []
-    site = make_site(tmp_path, "site_a", pairs=7, min_patients=4)
-
-    def counted(*arguments: Any, **named: Any) -> Any:
-        calls.append(1)
-        return stub_work().train(*arguments, **named)
-
-    app = build_app(Work(train=counted, evaluate=stub_work().evaluate))
-    answer = ask(app, site, MessageType.TRAIN, train_content(train_task(study)))
-    assert answer.error.reason == "EgressError:too-few-patients"
-    assert calls == []
-
-
-def test_a_split_with_too_few_patients_gives_no_figures(tmp_path: Path) -> None:
-    study, site = make_study(tmp_path), make_site(tmp_path, "site_a", min_patients=3)
-    answer = ask(
-        build_app(stub_work()), site, MessageType.EVALUATE, evaluate_task(study).to_content()
-    )
-    assert answer.error.reason == "EgressError:withheld"
-
-
-def test_joining_tells_no_count_of_too_few_patients(tmp_path: Path) -> None:
-    study, site = make_study(tmp_path), make_site(tmp_path, "site_a", min_patients=3)
-    answer = ask(build_app(stub_work()), site, MessageType.QUERY, join_task(study).to_content())
-    reply = JoinReply.from_content(answer.content)
-    assert reply.min_patients == 3
-    assert reply.counts["train"]["patients"] == 3
-    assert set(reply.counts["train"]["strata"].values()) == {None}
-    assert reply.counts["test"]["patients"] is reply.counts["test"]["pairs"] is None
-    assert "test|patients|withheld" in receipt(site, "join.json")["withheld"]
-
-
-def test_a_stratum_with_too_few_patients_is_withheld_on_the_way_out(tmp_path: Path) -> None:
-    study = make_study(tmp_path)
-    site = make_site(tmp_path, "site_a", pairs=70, min_patients=7)  # 20 test patients: 6, 7, 7
-    answer = ask(
-        build_app(stub_work()), site, MessageType.EVALUATE, evaluate_task(study).to_content()
-    )
-    reply = EvaluateReply.from_content(answer.content)
-    strata = SiteStatistics.from_flat(reply.statistics).predictors["copy"].metrics["dsc"].strata
-    sizes = {name: part.n_pairs for name, part in strata.items() if not part.withheld}
-    assert sum(part.withheld for part in strata.values()) == 2
-    assert len(sizes) == 1
-    found = receipt(site, "00001-evaluate-test.json")
-    assert {"copy|dsc|growing", "federated|growth_auc|all"} & set(found["withheld"])
-    assert found["figures"]["copy|dsc"] == {"all": 20, **sizes}  # what left, by name and count
-    assert set(found["figures"]) == {"copy|dsc", "federated|dsc"}
-
-
-def half_undefined(*given: Any, split: Any, **_: Any) -> Any:
-    """Give two metrics, one of which is undefined for two patients."""
-    _study, _site, prepared, *_rest = given
-    found = prepared.records(split)
-    rest = {record.patient_id for record in found[2:]}
-    return SiteStatistics.from_pairs(
-        PairRow(
-            "federated",
-            record.patient_id,
-            record.stratum,
-            {"dsc": 0.5, "ssim_nodule": 0.5 if record.patient_id in rest else math.nan},
-            1.0,
-        )
-        for record in found
-    )
-
-
-@pytest.mark.parametrize("metrics", [[], ["ssim_nodule"], ["growth_auc"]])
-def test_what_consent_lets_out_is_held_against_all_patients_not_against_itself(
-    tmp_path: Path, metrics: list[str]
-) -> None:
-    """The counts of a metric alone would tell for how many patients it is undefined."""
-    study = make_study(tmp_path)
-    site = make_site(tmp_path, "site_a", pairs=70, min_patients=5)
-    site.write_text(f"{site.read_text()}consent: {{metrics: {json.dumps(metrics)}}}\n")
-    app = build_app(replace(stub_work(), evaluate=half_undefined))
-    answer = ask(app, site, MessageType.EVALUATE, evaluate_task(study).to_content())
-    assert answer.has_content()
-    reply = EvaluateReply.from_content(answer.content)
-    told = {key for key, value in reply.statistics.items() if not key.endswith("|withheld")}
-    assert told == {key for key in told if "|growth_auc|" in key and "growth_auc" in metrics}
-    assert bool(told) == ("growth_auc" in metrics)
-
-
-def changed(site: Path, *, more: int) -> Path:
-    """Prepare a site's pairs again, with some patients more in its test split."""
-    from nognet.data.store import write_store
-
-    config, prepared = opened(site)
-    rng = np.random.default_rng(8)
-    old = [pair for split in ("train", "validation", "test") for pair in prepared.pairs(split)]
-    new: list[RoiPair] = [roi_pair(1000 + 3 * number, rng) for number in range(more)]
-    splits = {**prepared.index.splits, **{pair.patient_id: "test" for pair in new}}
-    write_store(config.cache, [*old, *new], splits, roi=prepared.roi)
-    return site
-
-
-@pytest.mark.parametrize(("more", "leaves"), [(1, False), (4, False), (5, True)])
-def test_figures_of_nearly_the_same_patients_do_not_leave(
-    tmp_path: Path, more: int, leaves: bool
-) -> None:
-    """The difference of the two would be the figures of the patients that came."""
-    study = make_study(tmp_path)
-    site = make_site(tmp_path, "site_a", pairs=70, min_patients=5)
-    app, content = build_app(stub_work()), evaluate_task(study).to_content()
-    assert ask(app, site, MessageType.EVALUATE, content).has_content()
-    assert ask(app, site, MessageType.EVALUATE, content).has_content()
-    answer = ask(app, changed(site, more=more), MessageType.EVALUATE, content)
-    assert answer.has_content() == leaves
-    if not leaves:
-        assert answer.error.reason == "EgressError:withheld"
-
-
-def test_patients_that_changed_in_one_stratum_alone_cost_the_strata(tmp_path: Path) -> None:
-    site = make_site(tmp_path, "site_a", pairs=70)
-    _, prepared = opened(site)
-    records = prepared.records("test")
-    growing = [r for r in records if r.stratum == "growing"][:2]
-    others = [r for r in records if r.stratum == "stable"][:5]
-    rest = [r for r in records if r not in (*growing, *others)]
-    assert admit_cohort(tmp_path, "test", records, 5)
-    assert admit_cohort(tmp_path, "test", records, 5)
-    assert not admit_cohort(tmp_path, "test", [*rest], 5)
-    with pytest.raises(EgressError):
-        admit_cohort(tmp_path, "test", [*rest, growing[0]], 5)
