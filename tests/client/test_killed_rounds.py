@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from nognet.privacy.accounting import NoisedSteps, PrivacyHistory
+from tests.builders.killed_program import told_by
 from tests.builders.killed_round import MOMENTS, STEPS
 
 RATE = 2 / 3
@@ -27,16 +25,7 @@ EXPECTED: dict[str, tuple[list[str], list[str]]] = {
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("killed")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.builders.killed_round", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {line["moment"]: line for line in lines}
+    return told_by("tests.builders.killed_round", folder, timeout_s=600)
 
 
 @pytest.mark.slow

@@ -8,9 +8,6 @@ Plain and noised in turns, in one process; the masks are those of three sites.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,28 +18,26 @@ from nognet.privacy.whole_updates import whole_update
 from nognet.secagg.masks import Words, with_masks
 from nognet.secagg.noised import NoisedCode, encode_noised
 from nognet.secagg.quantise import Code, Counts, encode
+from tests.overhead.timed import timed
 
 SIZES = (300_000, 5_000_000)
 NOISES = (1.0, 10.0)
 REPEATS = 3
 _MASKS = 3
-Given = TypeVar("Given")
 
 
 def measured(noise: float, length: int) -> str:
     """Give a row of the table: the least of `REPEATS` each."""
     share = noise_share(noise, clip_norm=0.5, numbers=length, honest=2)
     update = np.random.default_rng(0).normal(0.0, 0.01, length)
-    table_s, table = _timed(lambda: noise_table.__wrapped__(share.variance))
+    table_s, table = timed(lambda: noise_table.__wrapped__(share.variance))
     code = NoisedCode(share.step, share.largest, 3, 3)
     costs = []
     for _ in range(REPEATS):
-        plain_s, _ = _timed(
-            lambda: _masked(encode(update, Counts(1, 1, 1), Code(20, 0.5, 1, 3))[0])
-        )
-        whole_s, (whole, stream) = _timed(lambda: _whole(update, share))
-        noise_s, drawn = _timed(lambda stream=stream: discrete_gaussian(table, length, stream))
-        mask_s, _ = _timed(lambda w=whole, n=drawn: _masked(encode_noised(w + n, code)))
+        plain_s, _ = timed(lambda: _masked(encode(update, Counts(1, 1, 1), Code(20, 0.5, 1, 3))[0]))
+        whole_s, (whole, stream) = timed(lambda: _whole(update, share))
+        noise_s, drawn = timed(lambda stream=stream: discrete_gaussian(table, length, stream))
+        mask_s, _ = timed(lambda w=whole, n=drawn: _masked(encode_noised(w + n, code)))
         costs.append((plain_s, whole_s, noise_s, mask_s, whole_s + noise_s + mask_s))
     plain_s, whole_s, noise_s, mask_s, all_s = (min(part) for part in zip(*costs, strict=True))
     return (
@@ -60,12 +55,6 @@ def _whole(update: np.ndarray, share: NoiseShare) -> tuple[np.ndarray, SecretStr
 
 def _masked(words: Words) -> Words:
     return with_masks(words, [secrets.token_bytes(32) for _ in range(_MASKS)])
-
-
-def _timed(work: Callable[[], Given]) -> tuple[float, Given]:
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
 
 
 def main() -> None:

@@ -7,20 +7,18 @@ Training, waiting and the network are not in it; `metrics.json` has a run's own 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from nognet.secagg.quantise import Code
 from nognet.wire.records.secure_rows import rows_text
 from tests.builders.secure_sum import Sum, names
+from tests.overhead.timed import timed
 
 SIZES = (300_000, 5_000_000)
 REPEATS = 3
-Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ def measured(count: int, leave: int, length: int) -> Cost:
     updates = {site: (rng.normal(0.0, 0.01, length), 20) for site in sites}
     plain = [updates[site][0].astype(np.float32) for site in sites]
     code = Code(20, 0.5, 100, count)
-    plain_s = min(_timed(lambda: _plain_mean(plain))[0] for _ in range(REPEATS))
+    plain_s = min(timed(lambda: _plain_mean(plain))[0] for _ in range(REPEATS))
     costs = []
     for _ in range(REPEATS):
         begun = Sum(sites, code=code).begin()
-        keys_s, done = _timed(begun.share)
-        mask_s, _ = _timed(lambda done=done: done.mask(updates, sites[count - leave :]))
+        keys_s, done = timed(begun.share)
+        mask_s, _ = timed(lambda done=done: done.mask(updates, sites[count - leave :]))
         done.agree().reveal()
-        coordinator_s, _ = _timed(done.result)
+        coordinator_s, _ = timed(done.result)
         costs.append((keys_s / count, mask_s / (count - leave), coordinator_s))
     keys_s, site_s, coordinator_s = (min(part) for part in zip(*costs, strict=True))
     return Cost(
@@ -93,12 +91,6 @@ def _short_bytes(sites: Sequence[str]) -> int:
     signature = {sites[0]: {"signature": bytes(104)}}
     texts = ({sites[0]: row}, sealed, signature, shares)
     return sum(len(rows_text(rows)) for rows in texts)
-
-
-def _timed(work: Callable[[], Given]) -> tuple[float, Given]:
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
 
 
 def main() -> None:

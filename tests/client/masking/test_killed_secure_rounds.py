@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
+from tests.builders.killed_program import told_by
 from tests.builders.killed_round import STEPS
 from tests.builders.killed_secure_round import ANSWERED, MOMENTS
 
@@ -19,16 +18,7 @@ TRAINED_TWICE = {"charged", "in the middle of training", "trained, the reply not
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("killed")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.builders.killed_secure_round", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {line["moment"]: line for line in lines}
+    return told_by("tests.builders.killed_secure_round", folder, timeout_s=900)
 
 
 @pytest.mark.slow
