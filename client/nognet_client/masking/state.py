@@ -32,7 +32,8 @@ class MaskingState:
         """Give those of all runs that this site took part in."""
         runs = state_folder / "secure"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
-            yield cls(state_folder, folder.name)
+            if folder.is_dir():  # a file manager leaves files of its own
+                yield cls(state_folder, folder.name)
 
     @property
     def _session(self) -> Path:
