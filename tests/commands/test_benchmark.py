@@ -45,6 +45,7 @@ def test_it_measures_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.5 < cost["peak_mib"] / cost["bare_peak_mib"] < 2
 
 
+@pytest.mark.slow
 def test_a_step_under_privacy_is_measured_against_one_without() -> None:
     tiny = ("--roi", "32", "--width", "4", "--batch", "2", "--repeats", "2", "--threads", "1")
     result = benchmark("--dp", "--json", *tiny)

@@ -87,6 +87,7 @@ def test_weights_of_millions_of_numbers_cross_a_line_of_ten_megabits(tmp_path: P
             assert state in client.output
 
 
+@pytest.mark.slow
 def test_a_training_on_whose_line_all_is_quiet_outlives_what_cuts_it(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

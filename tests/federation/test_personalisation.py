@@ -200,6 +200,7 @@ def shifted_site(folder: Path, name: str, image_of: Callable[[Any], Any]) -> Pat
     return path
 
 
+@pytest.mark.slow
 def test_norms_of_unlike_scanners_go_more_different_ways_than_those_of_like_ones(
     tmp_path: Path,
 ) -> None:
