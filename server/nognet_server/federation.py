@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -23,7 +23,12 @@ from nognet_server.central_dp.rounds import (
 )
 from nognet_server.joining import Wanted, admit, present, wait_for_sites
 from nognet_server.roster import Member
-from nognet_server.rounds.asking import Late, ask_to_evaluate, ask_to_train
+from nognet_server.rounds.asking import (
+    Late,
+    ask_to_evaluate,
+    ask_to_train,
+    away_or_at_work,
+)
 from nognet_server.rounds.cross_site import let_models_visit
 from nognet_server.rounds.hours import HoursAwaited
 from nognet_server.rounds.loop import (
@@ -143,7 +148,7 @@ class _Session:
         run, state, started = self.run, self.values.state, time.monotonic()
         number = state.round_number + 1
         here = self._sites_here()
-        absent = [site for site in self.values.roster.asked if site not in here]
+        absent = self._absent(here)
         secure = run.study.secure_aggregation
         trained = (
             ask_to_train(run, state, here, self._late, absent)
@@ -165,7 +170,12 @@ class _Session:
         state, seen = noised(run.study, run.central, state, replies, folder=run.folder)
         state = after_training(run.study, state, seen)
         evaluation = ask_to_evaluate(
-            run, here, state.weights, split="validation", round_number=number, late=self._late
+            run,
+            here,
+            state.weights,
+            split="validation",
+            round_number=number,
+            busy=away_or_at_work(trained),
         )
         state, report = finish_round(
             run.study,
@@ -208,21 +218,43 @@ class _Session:
 
     def _wait(self, wanted: Wanted) -> None:
         roster = wait_for_sites(
-            self.run.grid, self.run.join_task, self.values.roster, self.run.patience, wanted
+            self.run.grid,
+            self.run.join_task,
+            self.values.roster,
+            self.run.patience,
+            wanted,
+            busy=self._nodes_at_work,
         )
         self.values = replace(self.values, roster=roster)
+
+    @property
+    def _nodes_at_work(self) -> frozenset[int]:
+        """The nodes whose update of an earlier round is still awaited."""
+        return frozenset(int(item.message.metadata.dst_node_id) for item, _ in self._late.values())
 
     def _sites_here(self) -> dict[str, Member]:
         """Give the members that are online, with those that came (back); wait if too few."""
         run, limits = self.run, self.run.study.federation
         is_open = run.settings.closed_roster == 0
         patience = replace(run.patience, deadline_s=_REJOIN_WITHIN_S)
-        roster = admit(run.grid, run.join_task, self.values.roster, patience, retry=is_open)
+        busy = self._nodes_at_work
+        roster = admit(
+            run.grid, run.join_task, self.values.roster, patience, retry=is_open, busy=busy
+        )
         self.values = replace(self.values, roster=roster)
         if len(present(run.grid, roster)) < limits.minimum_sites:
             minimum = limits.minimum_sites
             self._wait(Wanted(minimum, minimum, limits.join_timeout_s, run.settings.closed_roster))
         return present(run.grid, self.values.roster)
+
+    def _absent(self, here: Mapping[str, Member]) -> dict[str, str]:
+        """Give the members that are not asked in a round, and why."""
+        roster = self.values.roster
+        return {
+            site: "no-answer" if roster.members[site].node_id in roster.unanswered else "offline"
+            for site in roster.asked
+            if site not in here
+        }
 
     def _keep(self, state: ServerState) -> None:
         """Take the state on, and ask no more whom it bars."""

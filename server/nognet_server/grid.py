@@ -3,8 +3,9 @@
 Around Flower's grid: short polls; a site whose SuperNode restarted gets its message again (it died
 with the SuperNode; the site's reply cache keeps it from training twice); replies are told apart by
 the message they answer (an error made by the SuperLink carries its own node id, not the site's); a
-site that stays offline, passes its deadline or falls far behind the others is given up by name and
-reason. What a site that is still at work would have answered can be waited for in a later exchange.
+site that passes its deadline, falls far behind the others or stays offline when no other is waited
+for is given up by name and reason. What a site that is still at work would have answered can be
+waited for in a later exchange.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from flwr.serverapp import Grid
 from nognet.wire.records import content_bytes
 from nognet_server.flower_adapter import error_name, is_lost
 from nognet_server.rounds.messages import (
+    OFFLINE,
     STILL_AT_WORK,
     Delivery,
     Envelope,
@@ -126,22 +128,25 @@ def _arrivals(
                 decided[item.site] = _nothing(item, reason, now)
     awaited = [item for site, item in pending.items() if site not in decided]
     behind_s = straggler_limit_s([*done, *decided.values()], awaited, patience)
+    others_work = any(item.message.metadata.dst_node_id in nodes for item in awaited)
     for item in awaited:
-        given_up = _given_up(item, now, patience, behind_s)
+        given_up = _given_up(item, now, patience, behind_s, others_work=others_work)
         if given_up is not None:
             decided[item.site] = _nothing(item, given_up, now)
     lost = {site: error for site, error in lost.items() if site not in decided}
     return [decided[site] for site in sorted(decided)], lost
 
 
-def _given_up(item: Pending, now: float, patience: Patience, behind_s: float) -> str | None:
+def _given_up(
+    item: Pending, now: float, patience: Patience, behind_s: float, *, others_work: bool
+) -> str | None:
     waited_s = now - item.started
     if not item.message_ids:
         return "not-sent"
     if waited_s > patience.site_deadlines_s.get(item.site, patience.deadline_s):
         return "timeout"
-    if now - item.last_seen > patience.lost_after_s:
-        return "offline"
+    if now - item.last_seen > patience.lost_after_s and not others_work:
+        return OFFLINE  # while others work it costs nothing to let it come back
     return "straggler" if waited_s > behind_s else None
 
 

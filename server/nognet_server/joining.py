@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 from flwr.app import Message, MessageType
@@ -18,11 +18,13 @@ from nognet.wire.records import FAULTS, JoinReply, JoinTask
 from nognet.wire.software import differing_software, software_versions
 from nognet_server.grid import exchange, online_nodes
 from nognet_server.phases import tell_phase
-from nognet_server.roster import Member, Refusal, Roster
+from nognet_server.roster import Member, Question, Refusal, Roster, label_of
 from nognet_server.rounds.messages import Delivery, Envelope, Patience, declined_code
 
 _log = logging.getLogger("nognet.server.joining")
 _TELL_S = 10.0
+_LOOK_S = 1.0
+"""While sites are waited for, so long at most until who has come is looked at again."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +45,39 @@ class Wanted:
 
 
 def wait_for_sites(
-    grid: Grid, task: JoinTask, roster: Roster, patience: Patience, wanted: Wanted
+    grid: Grid,
+    task: JoinTask,
+    roster: Roster,
+    patience: Patience,
+    wanted: Wanted,
+    *,
+    busy: Container[int] = (),
 ) -> Roster:
     """Admit sites until enough of them are online.
 
-    With a closed roster (simulation) nobody else will come: each site is asked once, and the run
-    goes on with those that joined, if they are enough.
+    A site that is asked and silent holds nobody up. With a closed roster (simulation) nobody else
+    will come: each site is asked once, and the run goes on with those that joined, if they are
+    enough.
 
     Raises:
         FederationError: too few sites joined in time; names who did, and who was refused and why.
     """
     deadline = time.monotonic() + wanted.timeout_s
+    shortly = replace(patience, deadline_s=min(patience.deadline_s, _LOOK_S))
     told = ""
     while True:
-        roster = admit(grid, task, roster, patience, retry=wanted.closed_roster == 0)
+        retry = wanted.closed_roster == 0
+        roster = admit(grid, task, roster, shortly, retry=retry, busy=busy)
         here = present(grid, roster)
-        everybody_answered = (
-            wanted.closed_roster > 0
-            and len(roster.members) + len(roster.refused) >= wanted.closed_roster
+        left_s = deadline - time.monotonic()
+        is_closed = wanted.closed_roster > 0
+        nobody_else_comes = is_closed and (
+            left_s <= 0 or len(roster.heard_of) >= wanted.closed_roster
         )
-        enough = wanted.minimum if everybody_answered else wanted.sites
+        enough = wanted.minimum if nobody_else_comes else wanted.sites
         if len(here) >= enough:
             return roster
-        left_s = deadline - time.monotonic()
-        if everybody_answered or left_s <= 0:
+        if nobody_else_comes or left_s <= 0:
             raise _too_few(list(here), roster, wanted, timed_out=left_s <= 0)
         status = f"{len(here)} of {wanted.sites} sites are here ({', '.join(here) or 'none yet'})"
         if status != told:
@@ -78,20 +89,58 @@ def wait_for_sites(
 
 def present(grid: Grid, roster: Roster) -> dict[str, Member]:
     """Give the members that are online now and may be asked, sorted by name."""
-    nodes = online_nodes(grid)
+    nodes = set(online_nodes(grid)) - set(roster.unanswered)
     return {n: roster.members[n] for n in roster.asked if roster.members[n].node_id in nodes}
 
 
-def admit(grid: Grid, task: JoinTask, roster: Roster, patience: Patience, *, retry: bool) -> Roster:
-    """Ask every node that is new or was restarted who it is, and admit it or refuse it."""
+def admit(
+    grid: Grid,
+    task: JoinTask,
+    roster: Roster,
+    patience: Patience,
+    *,
+    retry: bool,
+    busy: Container[int] = (),
+) -> Roster:
+    """Ask every node that is new or was restarted who it is, and admit it or refuse it.
+
+    Who has not answered by the deadline (it may be preparing its data) is neither: the question
+    stays under way, and a later call takes the answer if it is there.
+
+    Args:
+        grid: Flower's grid.
+        task: The question.
+        roster: Who takes part so far.
+        patience: How long new questions are waited for.
+        retry: Whether those that were refused are asked again, after a while.
+        busy: Nodes that are at work for the run, where a question would only queue.
+    """
     nodes = online_nodes(grid)
-    asked = {i: nodes[i] for i in sorted(nodes) if _is_to_ask(roster, nodes[i], retry=retry)}
+    earlier = {i: q for i, q in roster.unanswered.items() if i in nodes}
+    roster = replace(roster, unanswered=earlier)
+    new = {
+        i: nodes[i]
+        for i in sorted(nodes)
+        if i not in earlier and i not in busy and _is_to_ask(roster, nodes[i], retry=retry)
+    }
+    asked = {**{i: question.node for i, question in earlier.items()}, **new}
     if not asked:
         return roster
     told = {i: _refusal_code(roster, i, node.last_activated_at) for i, node in asked.items()}
-    envelopes = [_question(task, node_id) for node_id in asked]
-    for delivery in exchange(grid, envelopes, patience, what="join").deliveries:
-        roster = _decide(roster, asked[int(delivery.site)], delivery, task)
+    found = exchange(
+        grid,
+        [_question(task, node_id) for node_id in new],
+        replace(patience, site_deadlines_s={str(i): 0.0 for i in earlier}),
+        carried=[question.pending for question in earlier.values()],
+        what="join",
+    )
+    silent = {int(i.site): Question(asked[int(i.site)], i) for i in found.unanswered}
+    for node_id in silent.keys() - earlier.keys():
+        _log.info("%s has not said yet whether it takes part", label_of(asked[node_id]))
+    roster = replace(roster, unanswered=silent)
+    for delivery in found.deliveries:
+        if int(delivery.site) not in silent:
+            roster = _decide(roster, asked[int(delivery.site)], delivery, task)
     _tell_refused(grid, task, roster, patience, told)
     return roster
 
@@ -133,7 +182,7 @@ def _is_to_ask(roster: Roster, node: NodeInfo, *, retry: bool) -> bool:
 
 def _decide(roster: Roster, node: NodeInfo, delivery: Delivery, task: JoinTask) -> Roster:
     """Admit or refuse one node by what it answered."""
-    label = node.name or f"node {node.node_id}"
+    label = label_of(node)
     if code := declined_code(delivery.reason):
         reason = f"declined the study ({code}); its own log says what it accepts"
         return _refuse(roster, node, label, reason, declined=True)

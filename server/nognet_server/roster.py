@@ -6,7 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from flwr.proto.node_pb2 import NodeInfo
+
 from nognet.wire.fields import Counts
+from nognet_server.rounds.messages import Pending
 
 _RETRY_REFUSED_S = 30.0
 _RETRY_DECLINED_S = 600.0  # a changed site.yaml may accept; asking more often only fills its log
@@ -54,18 +57,51 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Question:
+    """The question who it is, under way to a node.
+
+    Attributes:
+        node: As it was when it was asked.
+        pending: The message.
+    """
+
+    node: NodeInfo
+    pending: Pending
+
+
+@dataclass(frozen=True)
 class Roster:
-    """Who takes part by name, who was refused by node id, and who is asked no more and why."""
+    """Who takes part, who does not and why.
+
+    Attributes:
+        members: By name.
+        refused: By node id.
+        barred: Name -> why the site is asked no more.
+        unanswered: By node id: who has not said yet who it is, members that began anew among them.
+    """
 
     members: Mapping[str, Member] = field(default_factory=dict)
     refused: Mapping[int, Refusal] = field(default_factory=dict)
     barred: Mapping[str, str] = field(default_factory=dict)
+    unanswered: Mapping[int, Question] = field(default_factory=dict)
 
     @property
     def asked(self) -> tuple[str, ...]:
         """Name the members that are asked, sorted."""
         return tuple(sorted(name for name in self.members if name not in self.barred))
 
+    @property
+    def heard_of(self) -> frozenset[int]:
+        """The nodes that joined or were refused."""
+        return frozenset(m.node_id for m in self.members.values()) | frozenset(self.refused)
+
     def refusals_text(self) -> str:
-        """Say who was refused and why; empty if nobody was."""
-        return "; ".join(f"{r.label}: {r.reason}" for r in self.refused.values())
+        """Say who is not used and why; empty if everybody is."""
+        why = {label_of(q.node): "has not answered yet" for q in self.unanswered.values()}
+        why.update((r.label, r.reason) for r in self.refused.values())
+        return "; ".join(f"{label}: {reason}" for label, reason in why.items())
+
+
+def label_of(node: NodeInfo) -> str:
+    """Name a node before it has said who it is."""
+    return node.name or f"node {node.node_id}"

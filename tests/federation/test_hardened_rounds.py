@@ -124,10 +124,21 @@ def test_a_late_update_is_left_out_by_default(tmp_path: Path) -> None:
         goes_on.wait(6.0)
         return stub_work().train(*arguments, **named)
 
+    evaluated: list[tuple[str, str]] = []
+
+    def noted(study: Any, site: Any, *arguments: Any, **named: Any) -> Any:
+        evaluated.append((site.name, named["split"]))
+        return stub_evaluate(study, site, *arguments, **named)
+
     sites = [make_site(tmp_path, name) for name in ("site_a", "site_b")]
-    folder = run(study, sites, work=work_with(site_b=slow))
+    work = dataclasses.replace(work_with(site_b=slow), evaluate=noted)
+    folder = run(study, sites, work=work)
     goes_on.set()
-    assert read_metrics(folder.path).rounds[0].sites["site_b"].reason == "timeout"
+    metrics = read_metrics(folder.path)
+    assert metrics.rounds[0].sites["site_b"].reason == "timeout"
+    assert ("site_b", "validation") not in evaluated  # the round would wait for its training
+    assert ("site_a", "validation") in evaluated
+    assert metrics.status == "completed"
 
 
 def test_a_site_that_poisons_three_rounds_is_quarantined(tmp_path: Path) -> None:

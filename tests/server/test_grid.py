@@ -69,6 +69,20 @@ def test_a_site_that_goes_offline_and_stays_away_is_given_up() -> None:
     }
 
 
+def test_a_site_that_is_away_for_long_is_not_given_up_while_others_work() -> None:
+    due = time.monotonic() + 3 * QUICK.lost_after_s
+    slow = FakeNode("site_a", lambda _: content("a") if time.monotonic() > due else None)
+    away = answers("b")
+    grid = FakeGrid({1: slow, 2: away})
+
+    class Away(FakeNode):
+        def is_online(self, _: int) -> bool:
+            return time.monotonic() > due - QUICK.lost_after_s
+
+    grid.nodes[2] = Away("site_b", away.answer)
+    assert texts(exchange(grid, envelopes(grid), QUICK)) == {"site_a": "a", "site_b": "b"}
+
+
 def test_a_site_that_comes_back_in_time_is_not_given_up() -> None:
     node = FakeNode("site_a", lambda _: content("late") if grid.poll > 20 else None, offline=(3, 9))
     grid = FakeGrid({1: node})

@@ -157,6 +157,92 @@ def test_a_refused_site_that_goes_silent_holds_nobody_up(monkeypatch: pytest.Mon
     assert roster.refused[3].code == "no-training-pairs"
 
 
+def test_a_site_that_never_answers_holds_nobody_up_and_is_named() -> None:
+    silent = FakeNode("site_c", lambda _: None)
+    grid = FakeGrid({1: site("site_a"), 2: site("site_b"), 3: silent})
+    patience = Patience(deadline_s=3600.0, poll_s=0.005)
+    started = time.monotonic()
+    roster = wait_for_sites(grid, TASK, Roster(), patience, wanted(2))
+    assert time.monotonic() - started < 10.0
+    assert list(present(grid, roster)) == ["site_a", "site_b"]
+    with pytest.raises(FederationError, match=r"site_c: has not answered yet"):
+        wait_for_sites(grid, TASK, roster, patience, wanted(3, timeout_s=0.1))
+    assert len(silent.received) == 1
+
+
+def test_a_closed_roster_goes_on_without_a_silent_site_when_the_wait_is_over() -> None:
+    grid = FakeGrid({3: FakeNode("site_b", lambda _: None), 7: site("site_a")})
+    patience = Patience(deadline_s=3600.0, poll_s=0.005)
+    waits = wanted(2, closed=2, minimum=1, timeout_s=0.1)
+    assert list(wait_for_sites(grid, TASK, Roster(), patience, waits).members) == ["site_a"]
+
+
+def test_a_slow_answer_is_taken_when_it_comes_and_asked_for_once() -> None:
+    content = reply("site_b").to_content()
+    slow = FakeNode("site_b", lambda _: content if grid.poll > 40 else None)
+    grid = FakeGrid({3: slow, 7: site("site_a")})
+    patience = Patience(deadline_s=0.02, poll_s=0.005)
+    roster = wait_for_sites(grid, TASK, Roster(), patience, wanted(2))
+    assert list(present(grid, roster)) == ["site_a", "site_b"]
+    assert len(slow.received) == 1
+    assert not roster.unanswered
+
+
+def test_a_question_of_an_earlier_call_is_not_waited_for_beside_a_new_one() -> None:
+    patience = Patience(deadline_s=0.02, poll_s=0.005)
+    grid = FakeGrid({3: FakeNode("site_b", lambda _: None)})
+    roster = admit(grid, TASK, Roster(), patience, retry=True)
+    assert list(roster.unanswered) == [3]
+    grid.nodes[7] = site("site_a")
+    started = time.monotonic()
+    roster = admit(grid, TASK, roster, replace(patience, deadline_s=60.0), retry=True)
+    assert time.monotonic() - started < 5.0
+    assert list(roster.members) == ["site_a"]
+    assert list(roster.unanswered) == [3]
+
+
+def test_a_silent_node_that_goes_is_asked_anew_when_it_is_back() -> None:
+    patience = Patience(deadline_s=0.02, poll_s=0.005)
+    node = FakeNode("site_a", lambda _: None)
+    grid = FakeGrid({3: node})
+    roster = admit(grid, TASK, Roster(), patience, retry=True)
+    node.offline = (0, 10**9)
+    roster = admit(grid, TASK, roster, patience, retry=True)
+    assert not roster.unanswered
+    content = reply("site_a").to_content()
+    node.offline, node.answer = (0, 0), lambda _: content
+    roster = admit(grid, TASK, roster, patience, retry=True)
+    assert list(roster.members) == ["site_a"]
+
+
+def test_a_member_that_began_anew_is_not_used_before_it_has_answered_and_stays_one() -> None:
+    content = reply("site_a").to_content()
+    node = FakeNode("site_a", lambda _: content, restarts_at=50)
+    grid = FakeGrid({3: node})
+    patience = Patience(deadline_s=0.02, poll_s=0.005)
+    roster = admit(grid, TASK, Roster(), patience, retry=True)
+    grid.poll, node.answer = 60, lambda _: None
+    roster = admit(grid, TASK, roster, patience, retry=True)
+    assert present(grid, roster) == {}
+    assert roster.asked == ("site_a",)
+    node.answer = lambda _: content
+    roster = admit(grid, TASK, roster, patience, retry=True)
+    assert list(present(grid, roster)) == ["site_a"]
+
+
+def test_a_site_that_is_still_training_is_asked_nothing() -> None:
+    node = site("site_a")
+    node.restarts_at = 50
+    grid = FakeGrid({3: node})
+    roster = admit(grid, TASK, Roster(), QUICK, retry=True)
+    grid.poll = 60
+    roster = admit(grid, TASK, roster, QUICK, retry=True, busy={3})
+    assert len(node.received) == 1
+    assert list(present(grid, roster)) == ["site_a"]
+    admit(grid, TASK, roster, QUICK, retry=True)
+    assert len(node.received) == 2
+
+
 def test_software_that_differs_is_warned_of_by_name_with_both_versions(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -15,7 +15,14 @@ from nognet_server.grid import exchange
 from nognet_server.phases import tell_phase
 from nognet_server.roster import Member
 from nognet_server.rounds.loop import RoundFailedError, reasons_text, recent_norms
-from nognet_server.rounds.messages import Delivery, Envelope, Exchange, Pending
+from nognet_server.rounds.messages import (
+    OFFLINE,
+    STILL_AT_WORK,
+    Delivery,
+    Envelope,
+    Exchange,
+    Pending,
+)
 from nognet_server.rounds.replies import (
     LATE,
     Asked,
@@ -49,7 +56,7 @@ class Trained:
 
 
 def ask_to_train(
-    run: Run, state: ServerState, here: Mapping[str, Member], late: Late, absent: Sequence[str]
+    run: Run, state: ServerState, here: Mapping[str, Member], late: Late, absent: Mapping[str, str]
 ) -> Trained:
     """Let the strategy configure the round, send, wait, check.
 
@@ -58,7 +65,7 @@ def ask_to_train(
         state: Before the round.
         here: Sites to ask.
         late: Messages of the round before whose answers count in this one.
-        absent: Members that are not here; reported as left out.
+        absent: Members that are not here, and why; reported as left out.
     """
     now = Asked(state.round_number + 1, state.weights)
     carried = {site: late[site] for site in here if site in late}
@@ -82,10 +89,21 @@ def ask_to_train(
     training = check_training(done.deliveries, asked, now, form=reply_form(run.study))
     if run.study.central_privacy is None:  # else one site's length would decide about another
         training = leave_out_long_updates(training, run.study.federation, recent_norms(state))
-    training = replace(training, left_out={**dict.fromkeys(absent, "offline"), **training.left_out})
+    training = replace(training, left_out={**absent, **training.left_out})
     keeps = run.study.federation.stragglers == "next_round"
     still = {item.site: (item, asked[item.site]) for item in done.unanswered} if keeps else {}
     return Trained(training, len(here), still)
+
+
+def away_or_at_work(trained: Trained) -> dict[str, str]:
+    """Give the sites that can't evaluate after a round's training, and why.
+
+    A site works on one message at a time: who is still training, or was lost while it did, would
+    begin to evaluate only after that, and the round would wait for a training that is not used.
+    """
+    gone = (*STILL_AT_WORK, OFFLINE)
+    given_up = {site: why for site, why in trained.training.left_out.items() if why in gone}
+    return {**given_up, **dict.fromkeys(trained.late, LATE)}
 
 
 def ask_to_evaluate(
@@ -95,9 +113,9 @@ def ask_to_evaluate(
     *,
     split: Split,
     round_number: int,
-    late: Late | None = None,
+    busy: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """Evaluate global weights at every site that is here and not still training.
+    """Evaluate global weights at every site that is here and not busy.
 
     On test patients, which is once, at the end, each site makes and evaluates its own model beside
     the global one, as the study says.
@@ -106,7 +124,7 @@ def ask_to_evaluate(
         RoundFailedError: no site gave usable statistics, and not because all withhold theirs.
     """
     tell_phase("testing" if split == "test" else "evaluating", round_number=round_number)
-    busy = [site for site in here if site in (late or {})]
+    busy = {site: why for site, why in (busy or {}).items() if site in here}
     content = EvaluateTask(
         round_number=round_number,
         split=split,
@@ -123,7 +141,7 @@ def ask_to_evaluate(
     ]
     done = deliver(run, envelopes, f"round {round_number}", f"evaluate on {split}")
     found = check_evaluation(done.deliveries, split=split, round_number=round_number)
-    evaluation = replace(found, left_out={**found.left_out, **dict.fromkeys(busy, LATE)})
+    evaluation = replace(found, left_out={**found.left_out, **busy})
     if not evaluation.is_possible:
         raise RoundFailedError(
             f"round {round_number}: no site gave usable {split} figures "

@@ -12,6 +12,8 @@ from nognet.errors import ConsentError
 
 STILL_AT_WORK = ("timeout", "straggler")
 """Reasons of sites that may still answer."""
+OFFLINE = "offline"
+"""Reason of a site that was away for too long."""
 
 OUTSIDE_HOURS = f"{ConsentError.__name__}:{ConsentError.outside_hours}"
 """Reason of a site that declines to train now and may accept later."""
@@ -68,7 +70,7 @@ class Patience:
 
     Attributes:
         deadline_s: For each site's reply.
-        lost_after_s: For a site that is offline.
+        lost_after_s: For a site that is offline, unless others are waited for anyway.
         poll_s: Between two looks.
         site_deadlines_s: Other deadlines for single sites.
         straggler_factor: Once half of the sites that can still answer have answered, the others

@@ -25,7 +25,7 @@ from nognet.wire.records import (
     ReplyForm,
     TrainReply,
 )
-from nognet_server.rounds.messages import Delivery, declined_code
+from nognet_server.rounds.messages import OFFLINE, STILL_AT_WORK, Delivery, declined_code
 
 _log = logging.getLogger("nognet.server.replies")
 LATE = "late"
@@ -102,7 +102,8 @@ class Evaluation:
     def is_possible(self) -> bool:
         """Whether there are figures, or none for no fault of any: sites withhold theirs."""
         reasons = set(self.left_out.values())
-        return bool(self.statistics) or (WITHHELD in reasons and reasons <= {WITHHELD, LATE})
+        nobodys_fault = {WITHHELD, LATE, OFFLINE, *STILL_AT_WORK}
+        return bool(self.statistics) or (WITHHELD in reasons and reasons <= nobodys_fault)
 
     def pooled(self) -> SiteStatistics:
         """Merge all sites, in order of their names."""

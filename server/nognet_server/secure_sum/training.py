@@ -13,7 +13,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -58,7 +58,7 @@ def ask_to_train_securely(
     state: ServerState,
     here: Mapping[str, Member],
     asked: SecureAggregationConfig,
-    absent: Sequence[str],
+    absent: Mapping[str, str],
     *,
     charge: Callable[[], None],
 ) -> Trained:
@@ -69,7 +69,7 @@ def ask_to_train_securely(
         state: Before the round.
         here: Sites to ask.
         asked: The study's secure aggregation.
-        absent: Members that are not here; reported as left out.
+        absent: Members that are not here, and why; reported as left out.
         charge: Called before any site gives its masked update; a noised one is spent then.
 
     Returns:
@@ -83,7 +83,7 @@ def ask_to_train_securely(
     started = time.monotonic()
     tell_phase("training", round_number=state.round_number + 1)
     attempt = Attempt(run, state, same_as_before(run, state, here), asked, _session(run, state))
-    tally = Tally(dict.fromkeys(absent, "offline"))
+    tally = Tally(dict(absent))
     tally = replace(
         tally, left_out={**tally.left_out, **dict.fromkeys(set(here) - set(attempt.here), SUM)}
     )

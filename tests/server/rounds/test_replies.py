@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nognet_server.rounds.messages import Delivery
-from nognet_server.rounds.replies import Asked, check_evaluation, check_training, update_norm
+from nognet_server.rounds.replies import (
+    Asked,
+    Evaluation,
+    check_evaluation,
+    check_training,
+    update_norm,
+)
 
 from tests.builders.replies import LENGTH, checked, delivered, evaluated, trained
 
@@ -89,3 +95,19 @@ def test_a_late_update_departs_from_the_present_weights() -> None:
     assert training.norms == {"site_a": 2.0, "site_b": 4.0}
     assert late.content is not None
     assert late.content.array_records["arrays"]["weights"].numpy()[0] == 11.0
+
+
+@pytest.mark.parametrize(
+    ("left_out", "is_possible"),
+    [
+        ({"site_a": "withheld"}, True),
+        ({"site_a": "withheld", "site_b": "late", "site_c": "offline", "site_d": "timeout"}, True),
+        ({"site_a": "withheld", "site_b": "WireError:keys"}, False),
+        ({"site_a": "timeout"}, False),
+        ({}, False),
+    ],
+)
+def test_a_round_without_figures_is_one_where_sites_withhold_theirs_and_nobody_is_at_fault(
+    left_out: dict[str, str], is_possible: bool
+) -> None:
+    assert Evaluation({}, {}, left_out).is_possible is is_possible
