@@ -53,7 +53,8 @@ class SitePeersConfig(ConfigModel):
     """Refuse studies without secure aggregation, and to give a model of this site's own."""
     max_site_epsilon: float | None = Field(default=None, gt=0)
     """What all noised updates of this site (`central_privacy`) may cost together, over all studies
-    and runs; without it, the `max_epsilon` of each study that asks."""
+    and runs; without it, the `max_epsilon` of each study that asks. With it the site takes part in
+    no study in which the sites make no noise, for that has no epsilon."""
 
     @model_validator(mode="after")
     def _keys_come_from_one_place(self) -> SitePeersConfig:

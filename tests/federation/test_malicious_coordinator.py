@@ -29,7 +29,7 @@ from nognet.config import StudyConfig, load_site
 from nognet.data.store import open_store, write_index
 from nognet.types import Split
 from nognet.wire.contract import contract, contract_hash
-from nognet.wire.records import JoinTask, ShareTask, TrainReply
+from nognet.wire.records import JoinTask, MaskedTrainTask, ShareTask, TrainReply
 from tests.builders.egress import RUN, ask, evaluate_task, join_task, train_content, train_task
 from tests.builders.federation import make_site, make_study, stub_work
 
@@ -272,6 +272,51 @@ def test_it_gets_a_code_on_record_and_the_site_lives_on(hospital: Hospital, aske
     reply = hospital.train(2)
     assert TrainReply.from_content(reply.content, length=train_task(hospital.study).weights.size)
     assert hospital.recorded()[-1]["kind"] == "train"
+
+
+SUM = {"federation": {"minimum_sites": 3, "expected_sites": 3}, "secure_aggregation": {}}
+NOISE_OF_SITES = {
+    **SUM,
+    "strategy": {"name": "fedavg", "weighting": "equal"},
+    "central_privacy": {
+        "noise_multiplier": 2.0,
+        "clip_norm": 0.5,
+        "delta": 1e-3,
+        "max_epsilon": 9.0,
+    },
+}
+LIMITED = """secure_aggregation:
+  trust_coordinator: true
+  required: false
+  max_site_epsilon: 20
+"""
+
+
+def masked_training(hospital: Hospital, **changes: Any) -> tuple[str, RecordDict]:
+    task = train_task(with_study(hospital, **changes), run=OTHER_RUN)
+    return "train.secure", MaskedTrainTask(task, "ef" * 16, {}).to_content()
+
+
+WITHOUT_NOISE: dict[str, Callable[[Hospital], tuple[str, RecordDict]]] = {
+    "a run of plain sums": lambda h: joining(h, **SUM),
+    "an update masked without noise": lambda h: masked_training(h, **SUM),
+    "a run in the clear": joining,
+    "an update in the clear": training,
+    "the site's own model": lambda h: sharing(h.study, RUN),
+}
+
+
+@pytest.mark.parametrize("asked", WITHOUT_NOISE)
+def test_leaving_out_the_noise_gets_nothing_from_a_site_that_limits_its_epsilon(
+    hospital: Hospital, asked: str
+) -> None:
+    hospital.path.write_text(hospital.path.read_text() + LIMITED)
+    for _ in range(3):
+        answer = hospital.ask(*WITHOUT_NOISE[asked](hospital))
+        assert answer.error.reason == "PrivacyError:secure-no-noise"
+        assert hospital.recorded()[-1]["code"] == "PrivacyError:secure-no-noise"
+    assert ServedRecord(hospital.state).read().of("tiny").rounds == 1
+    assert hospital.ask(*joining(hospital, **NOISE_OF_SITES)).has_content()
 
 
 def test_another_release_is_declined_by_the_coordinators_own_word(hospital: Hospital) -> None:

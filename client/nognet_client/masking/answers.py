@@ -35,6 +35,7 @@ from nognet_client.egress.replies import UpdateCheck
 from nognet_client.egress.updates import UpdateFacts
 from nognet_client.masking.keys import peers_of, signing_key
 from nognet_client.masking.noise import (
+    check_has_noise,
     check_may_noise,
     facts_of,
     noise_plan,
@@ -112,18 +113,20 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
     """Train a round, check the update, and mask it.
 
     Raises:
-        PrivacyError: as `secure_step`; nothing was trained then.
+        PrivacyError: as `secure_step`, or the study has no noise and the site wants it; nothing was
+            trained then.
         PrivacyBudgetError: the site gave as many noised updates as its limit lets it.
         EgressError: the plain update may not leave, masked or not.
         ContractError, TrainingError: as `nognet_client.tasks.train`.
     """
     plain_task = task.task
     study = agreed_study(plain_task, site)
+    plan = noise_plan(study)
+    check_has_noise(study, plan, site.config)
     part = _part(study, site, plain_task, task.session)
     incoming = _column(task.rows, "sealed")
     state = part.state()
     site_side.check_incoming(state, incoming, part.rules)
-    plan = noise_plan(study)
     if plan is not None:
         check_may_noise(study, plan, state, part.kept, site.config, part.rules)
     reply = train(plain_task, site, work)

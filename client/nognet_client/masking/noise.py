@@ -56,6 +56,24 @@ def noise_plan(study: StudyConfig) -> CentralPlan | None:
     return plan
 
 
+def check_has_noise(study: StudyConfig, plan: CentralPlan | None, site: SiteConfig) -> None:
+    """Refuse updates without noise of the sites where this site limits what its updates may cost.
+
+    Raises:
+        PrivacyError: it has a `max_site_epsilon`, and in the study nothing would bound epsilon.
+    """
+    limit = site.secure_aggregation.max_site_epsilon if site.secure_aggregation else None
+    if limit is None or (plan is not None and plan.share is not None):
+        return
+    raise PrivacyError(
+        f"in study '{study.name}' the sites make no noise, so that no epsilon bounds what an "
+        f"update of {site.name} tells; expected one within {limit:g} for all its updates "
+        "together (secure_aggregation.max_site_epsilon in site.yaml): ask for a study with "
+        "central_privacy beside secure_aggregation",
+        code="secure-no-noise",
+    )
+
+
 def check_may_noise(
     study: StudyConfig,
     plan: CentralPlan,

@@ -11,7 +11,7 @@ from nognet.config import (
 from nognet.errors import PrivacyError
 from nognet.privacy.central import promise_in_words
 from nognet_client.masking.keys import peers_of, signing_key
-from nognet_client.masking.noise import noise_plan
+from nognet_client.masking.noise import check_has_noise, noise_plan
 
 _log = logging.getLogger("nognet.client.masking")
 
@@ -21,7 +21,8 @@ def check_can_sum(study_json: str, site: SiteConfig) -> None:
 
     Raises:
         PrivacyError: the study sums securely and the site has no keys to believe, or noise that
-            sites make and can't; or it doesn't, and the site takes part in nothing else.
+            sites make and can't, or none where the site wants it; or it doesn't sum securely, and
+            the site takes part in nothing else.
         PrivacyBudgetError: the noise promises less than the study's own limit.
         ProvisionError: a key is missing or wrong.
         ConfigError: the study can't be read by this release.
@@ -33,6 +34,7 @@ def check_can_sum(study_json: str, site: SiteConfig) -> None:
     signing_key(site)
     peers_of(site)
     plan = noise_plan(study)
+    check_has_noise(study, plan, site)
     if plan is not None:
         _log.info("%s: %s", site.name, promise_in_words(plan))
 
@@ -41,7 +43,8 @@ def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:
     """Refuse to give an update, or a model, in the clear where it is to be masked.
 
     Raises:
-        PrivacyError: the study sums securely, or the site takes part in nothing else.
+        PrivacyError: the study sums securely, or the site takes part in nothing else, or in nothing
+            without noise of the sites.
         ConfigError: the study can't be read by this release.
     """
     study = parse_study_json(study_json)
@@ -58,3 +61,4 @@ def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:
             "let it",
             code="secure-required",
         )
+    check_has_noise(study, None, site)

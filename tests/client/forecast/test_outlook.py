@@ -138,6 +138,17 @@ def test_what_would_be_declined_is_said_and_nothing_is_noted(tmp_path: Path) -> 
             {},
             ["secure-required"],
         ),
+        (
+            {
+                "secure_aggregation": {
+                    "required": False,
+                    "trust_coordinator": True,
+                    "max_site_epsilon": 20.0,
+                }
+            },
+            {},
+            ["secure-no-noise"],
+        ),
         ({"rehearsal": True}, {}, ["no-rehearsal"]),
         ({"privacy": PRIVACY}, {"strategy": {"name": "scaffold"}}, ["strategy-private"]),
         ({}, {"rehearsal": True}, ["rehearsal"]),

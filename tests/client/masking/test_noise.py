@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nognet_client.egress.replies import checked_update
+from nognet_client.masking.answers import masked_train
 from nognet_client.masking.noise import check_may_noise
 from nognet_client.masking.release import of_masked_training
-from nognet_client.masking.rules import check_can_sum
+from nognet_client.masking.rules import check_can_sum, check_may_leave_unmasked
 from nognet_client.masking.state import MaskingState
+from nognet_client.tasks import Work
 
+from nognet.config import SiteConfig
 from nognet.config.secure_aggregation import SitePeersConfig
 from nognet.errors import PrivacyBudgetError, PrivacyError
 from nognet.fit.site_privacy import plan_for
@@ -107,6 +111,62 @@ def test_what_it_gave_to_other_runs_counts_too_up_to_the_sites_own_limit(tmp_pat
     strict = config.model_copy(update={"secure_aggregation": peers})
     with pytest.raises(PrivacyBudgetError, match=r"at most 0\.5 \(secure_aggregation.max_site_eps"):
         check_may_noise(three.study, plan, _state(three), kept(three), strict, rules)
+
+
+def limited(config: SiteConfig, limit: float | None, **more: Any) -> SiteConfig:
+    peers = SitePeersConfig(trust_coordinator=True, max_site_epsilon=limit, **more)
+    return config.model_copy(update={"secure_aggregation": peers})
+
+
+def test_a_site_that_limits_its_epsilon_trains_for_no_sum_without_noise(tmp_path: Path) -> None:
+    three = Three(tmp_path)
+    rows, site = begun(three)["site_a"], three.site("site_a")
+    trained: list[str] = []
+
+    def seen(*_: Any, **__: Any) -> Any:
+        trained.append("trained")
+        raise MemoryError
+
+    task = replace(_task(three), rows=rows)
+    strict = replace(site, config=limited(site.config, 20.0))
+    with pytest.raises(PrivacyError, match=r"the sites make no noise.*within 20 ") as caught:
+        masked_train(task, strict, Work(train=seen), checked_update)
+    assert caught.value.code == "secure-no-noise"
+    assert not trained
+    lenient = replace(site, config=limited(site.config, None))
+    with pytest.raises(MemoryError):
+        masked_train(task, lenient, Work(train=seen), checked_update)
+
+
+@pytest.mark.parametrize(
+    "without_noise",
+    [
+        {},
+        {"federation": {"minimum_sites": 3}, "secure_aggregation": {}},
+        {
+            "strategy": {"name": "fedavg", "weighting": "equal"},
+            "federation": {"minimum_sites": 3, "expected_sites": 3},
+            "central_privacy": CENTRAL,
+        },
+    ],
+    ids=["in the clear", "a plain sum", "noise of the coordinator"],
+)
+def test_a_site_that_limits_its_epsilon_joins_nothing_without_noise_of_the_sites(
+    tmp_path: Path, without_noise: dict[str, Any]
+) -> None:
+    three = noisy(tmp_path)
+    config = three.site("site_a").config
+    study = make_study(tmp_path, **without_noise).for_sites()
+    strict = limited(config, 20.0, required=False)
+    with pytest.raises(PrivacyError) as caught:
+        check_can_sum(study, strict)
+    assert caught.value.code == "secure-no-noise"
+    check_can_sum(study, limited(config, None, required=False))
+    check_can_sum(three.study.for_sites(), strict)
+    if "secure_aggregation" not in without_noise:
+        with pytest.raises(PrivacyError) as caught:
+            check_may_leave_unmasked(study, strict)
+        assert caught.value.code == "secure-no-noise"
 
 
 def test_a_site_killed_before_its_answer_left_has_counted_it_and_answers_alike(
