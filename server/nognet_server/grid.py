@@ -130,10 +130,11 @@ def _arrivals(
     behind_s = straggler_limit_s([*done, *decided.values()], awaited, patience)
     others_work = any(item.message.metadata.dst_node_id in nodes for item in awaited)
     for item in awaited:
+        if item.site in lost:
+            continue  # sent again first: who awaits the answer later must have it under way
         given_up = _given_up(item, now, patience, behind_s, others_work=others_work)
         if given_up is not None:
             decided[item.site] = _nothing(item, given_up, now)
-    lost = {site: error for site, error in lost.items() if site not in decided}
     return [decided[site] for site in sorted(decided)], lost
 
 

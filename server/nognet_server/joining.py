@@ -116,7 +116,7 @@ def admit(
         busy: Nodes that are at work for the run, where a question would only queue.
     """
     nodes = online_nodes(grid)
-    earlier = {i: q for i, q in roster.unanswered.items() if i in nodes}
+    earlier = {i: q for i, q in roster.unanswered.items() if _is_the_same(q.node, nodes.get(i))}
     roster = replace(roster, unanswered=earlier)
     new = {
         i: nodes[i]
@@ -143,6 +143,11 @@ def admit(
             roster = _decide(roster, asked[int(delivery.site)], delivery, task)
     _tell_refused(grid, task, roster, patience, told)
     return roster
+
+
+def _is_the_same(node: NodeInfo, now: NodeInfo | None) -> bool:
+    """Tell whether a node is online as it was; a question died with an earlier life of it."""
+    return now is not None and node.last_activated_at == now.last_activated_at
 
 
 def _question(task: JoinTask, node_id: int, refusal: str = "") -> Envelope:

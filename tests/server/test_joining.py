@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from nognet_server import joining
 from nognet_server.joining import Wanted, admit, present, wait_for_sites
 from nognet_server.roster import Roster
@@ -213,6 +214,37 @@ def test_a_silent_node_that_goes_is_asked_anew_when_it_is_back() -> None:
     node.offline, node.answer = (0, 0), lambda _: content
     roster = admit(grid, TASK, roster, patience, retry=True)
     assert list(roster.members) == ["site_a"]
+
+
+def test_a_silent_node_that_began_anew_unseen_is_asked_anew() -> None:
+    content = reply("site_a").to_content()
+    node = FakeNode("site_a", lambda _: content if grid.poll > 100 else None, restarts_at=100)
+    grid = FakeGrid({3: node})
+    patience = Patience(deadline_s=0.02, poll_s=0.005)
+    roster = admit(grid, TASK, Roster(), patience, retry=True)
+    assert list(roster.unanswered) == [3]
+    grid.poll = 110
+    roster = admit(grid, TASK, roster, patience, retry=True)
+    assert list(roster.members) == ["site_a"]
+    assert roster.members["site_a"].activated_at == "second"
+
+
+def test_an_answer_that_flower_lost_is_asked_for_again() -> None:
+    content = reply("site_a").to_content()
+    node = FakeNode("site_a", lambda _: None)
+    grid = FakeGrid({3: node})
+    patience = Patience(deadline_s=0.02, poll_s=0.005)
+    roster = admit(grid, TASK, Roster(), patience, retry=True)
+
+    def answer(_: Message) -> RecordDict | Error:
+        if len(node.received) == 1:
+            return Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "lost")
+        return content
+
+    node.answer = answer
+    roster = wait_for_sites(grid, TASK, roster, patience, wanted(1))
+    assert list(roster.members) == ["site_a"]
+    assert len(node.received) == 2
 
 
 def test_a_member_that_began_anew_is_not_used_before_it_has_answered_and_stays_one() -> None:
