@@ -50,7 +50,9 @@ class ConsentConfig(ConfigModel):
     """Epsilon of a whole study, all its runs together; a study without privacy has none to offer
     and is declined."""
     require_privacy: bool = False
-    """Decline what trains without differential privacy, be it the study's or the site's own."""
+    """Decline what trains without differential privacy, be it the study's or the site's own. Wants
+    `max_epsilon` beside it, or the site's own `privacy`: a study may ask for as little noise as it
+    likes."""
     min_batch_size: int | None = Field(default=None, ge=1)
     """Least `training.batch_size`: samples (under privacy: patients) that a step averages over."""
     max_steps_per_round: int | None = Field(default=None, ge=1)

@@ -167,6 +167,19 @@ class SiteConfig(ConfigModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _required_privacy_has_a_bound(self) -> SiteConfig:
+        consent = self.consent
+        if consent is None or not consent.require_privacy:
+            return self
+        if consent.max_epsilon is None and self.privacy is None:
+            raise ValueError(
+                "consent.require_privacy: true alone accepts noise of any size, also of next to "
+                "none; expected a bound of this site's own beside it: add consent.max_epsilon, or "
+                "privacy with a noise_multiplier or target_epsilon"
+            )
+        return self
+
     @classmethod
     def with_paths_from(cls, base: Path, values: dict[str, Any]) -> dict[str, Any]:
         """Make the paths of the raw YAML values absolute, relative ones from folder `base`."""

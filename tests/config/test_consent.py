@@ -67,6 +67,22 @@ def test_a_faulty_limit_is_named_and_never_ignored(tmp_path: Path, text: str, fa
         consent_of(tmp_path, text)
 
 
+OWN_NOISE = "privacy: {noise_multiplier: 1.0, delta: 1.0e-3}\n"
+
+
+@pytest.mark.parametrize("bound", ["max_epsilon: 4", "own privacy"])
+def test_privacy_is_required_with_a_bound_or_not_at_all(tmp_path: Path, bound: str) -> None:
+    path = tmp_path / "site.yaml"
+    alone = SITE + "  require_privacy: true\n"
+    path.write_text(alone)
+    with pytest.raises(
+        ConfigError, match=r"noise of any size.*add consent\.max_epsilon, or privacy"
+    ):
+        load_site(path)
+    path.write_text(alone + (OWN_NOISE if bound == "own privacy" else f"  {bound}\n"))
+    assert load_site(path).consent is not None
+
+
 def test_evaluations_go_with_rounds_unless_they_are_set() -> None:
     assert ConsentConfig().evaluations_allowed is None
     assert ConsentConfig(max_rounds=30).evaluations_allowed == 70
