@@ -31,7 +31,8 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
         ContractError: the study's numbers mean something else than the site's.
         ConfigError: another site's model visits, but study or site don't agree to that.
         EgressError: no figures of the split may leave.
-        ConsentError: the evaluation is outside what the site accepts.
+        ConsentError: the evaluation is outside what the site accepts; or the site has made its own
+            model in this run already, of another task.
     """
     study = agreed_study(task, site)
     asked = request_of(task, study, site)
@@ -39,6 +40,8 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     if task.model_of is not None:
         check_shares(study, site.config)
     limits = limits_of(site, task.split)
+    if task.personalise:
+        door.begin_own_model(asked, task_digest(task))
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
     kept = cache.find(task, digest, EvaluateReply)
     if kept is not None:

@@ -349,6 +349,30 @@ def test_trying_weights_over_and_over_is_counted(hospital: Hospital) -> None:
     assert [answer.has_content() for answer in answers] == [True] * 5 + [False] * 3
 
 
+def test_asking_for_the_sites_own_model_of_crafted_weights_is_answered_once(
+    hospital: Hospital,
+) -> None:
+    """It is trained without noise on whatever weights come: more answers would be queries."""
+    own = {"personalisation": {"fine_tune_steps": 1}}
+    study = with_study(hospital, **own)
+    assert hospital.ask(*joining(hospital, **own)).has_content()
+    honest = dataclasses.replace(evaluate_task(study), run_token=OTHER_RUN, personalise=True)
+    crafted = dataclasses.replace(honest, weights=honest.weights + np.float32(0.01))
+    model = hospital.state / "personal" / OTHER_RUN / "personal.nognet"
+    assert hospital.ask("evaluate", honest.to_content()).has_content()
+    made = model.read_bytes()
+    for task in (crafted, dataclasses.replace(honest, round_number=2)):
+        answer = hospital.ask("evaluate", task.to_content())
+        assert answer.error.reason == "ConsentError:consent-personalise"
+        assert hospital.recorded()[-1]["code"] == "ConsentError:consent-personalise"
+    assert model.read_bytes() == made
+    assert hospital.ask("evaluate", honest.to_content()).has_content()
+    late = dataclasses.replace(train_task(study, round_number=2), run_token=OTHER_RUN)
+    answer = hospital.ask("train", train_content(late))
+    assert answer.error.reason == "ConsentError:consent-personalise"
+    assert hospital.train(2).has_content()  # in its other run
+
+
 def test_of_one_patient_no_figures_leave(tmp_path: Path) -> None:
     path = make_site(tmp_path, "site_a", pairs=28, min_patients=5)
     one_test_patient(path)

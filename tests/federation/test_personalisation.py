@@ -165,6 +165,18 @@ def test_each_sites_own_model_is_what_its_figures_are_of(tmp_path: Path) -> None
     assert final.pooled.test["personalised"]["dsc"].n_pairs == 4
 
 
+def test_a_run_resumed_after_its_end_repeats_its_final_test(tmp_path: Path) -> None:
+    study = make_study(tmp_path, personalisation={"fine_tune_steps": 1})
+    paths = sites_in(tmp_path)
+    done = run(study, paths, work=TRAINED)
+    first = final_of(done)
+    for site in SITES:
+        shutil.rmtree(tmp_path / site / "state" / "replies")
+    run(study, paths, work=TRAINED, folder=done)
+    assert final_of(done) == first
+    assert first.left_out == {}
+
+
 def test_the_sites_report_shows_its_own_model(tmp_path: Path) -> None:
     study = make_study(tmp_path, rounds=1, personalisation={"local": "norms", "fine_tune_steps": 2})
     done = run(study, sites_in(tmp_path))

@@ -22,8 +22,10 @@ from nognet.wire.records import EvaluateTask
 from nognet_client.consent.objections import (
     Objection,
     about_count,
+    about_ended,
     about_evaluation,
     about_hours,
+    about_own_model,
     about_round,
     about_run,
     about_spending,
@@ -117,7 +119,7 @@ def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = N
 
     Raises:
         ConsentError: all that the site agreed to are done, or they can't be recorded; training
-            would begin outside the hours.
+            would begin outside the hours, or after the run's end.
     """
     name, trains = request.study.name, kind == "rounds"
     noised = request.noised(1) if trains else None
@@ -126,6 +128,7 @@ def begin(request: Request, kind: Kind, digest: str, *, now: datetime | None = N
 
     def counted(book: Book) -> Book:
         served = book.of(name)
+        _decline(request, tuple(about_ended(book, request.run_token)) if trains else ())
         if served.is_counted(kind, task):
             return book
         spent = about_spending(request, served) if trains else ()
@@ -145,6 +148,30 @@ def end(request: Request, kind: Kind) -> None:
 
     def noted(book: Book) -> Book:
         return replace(book, studies={**book.studies, name: book.of(name).done(kind)})
+
+    ServedRecord(request.config.state).change(noted)
+
+
+def begin_own_model(request: Request, digest: str) -> None:
+    """Let the site make its own model, once a run: the task is noted before it is worked on.
+
+    Where the study asks for no such model, none is made of any weights, and nothing is noted.
+
+    Args:
+        request: What is asked.
+        digest: Of the task alone. The one that is noted may come again, also after a restart.
+
+    Raises:
+        ConsentError: another one was noted in this run, or it can't be recorded.
+    """
+    if not request.study.personalisation.is_on:
+        return
+    token = request.run_token
+
+    def noted(book: Book) -> Book:
+        _decline(request, tuple(about_own_model(book, token, digest)))
+        run = replace(book.runs.get(token, Run(request.digest)), personalised=digest)
+        return replace(book, runs={**book.runs, token: run})
 
     ServedRecord(request.config.state).change(noted)
 

@@ -3,7 +3,7 @@
 An objection has a code, which is all that the coordinator learns, and words for the site's log:
 what was asked, what is accepted, what to change. A few stand whatever site.yaml says, for no study
 asks for such things: a round beyond the study's own, a study that changed within a run, figures of
-training patients, a personal model made before the end.
+training patients, a personal model made before the end or more than once, training after it.
 """
 
 from __future__ import annotations
@@ -182,6 +182,22 @@ def about_evaluation(task: EvaluateTask) -> Iterator[Objection]:
     if task.personalise and task.split != "test":
         asked = f"this site's own model to be made for {task.split}"
         yield Objection("consent-personalise", asked, "once, for the test at a run's end")
+
+
+def about_own_model(book: Book, run_token: str, digest: str) -> Iterator[Objection]:
+    """Object to a second personal model in a run: the same task may come again, no other."""
+    before = book.runs.get(run_token)
+    if before is not None and before.personalised not in {None, digest}:
+        asked = "this site's own model of other weights than it was made of in this run"
+        yield Objection("consent-personalise", asked, "once, for the test at a run's end")
+
+
+def about_ended(book: Book, run_token: str) -> Iterator[Objection]:
+    """Object to training in a run whose end the site has seen: its own model is made."""
+    before = book.runs.get(run_token)
+    if before is not None and before.personalised is not None:
+        accepted = "none in this run, whose final test made this site's own model"
+        yield Objection("consent-personalise", "one more round of training", accepted)
 
 
 def about_count(request: Request, served: Served, kind: Kind) -> Iterator[Objection]:

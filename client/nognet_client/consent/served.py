@@ -3,7 +3,8 @@
 Under the study's name, whatever the run: a coordinator that starts a study anew under other run
 tokens finds the count where it was. A task is counted before it is worked on, so a crash never
 forgets one; the one counted last may come again without counting twice if it died half way. Once it
-is done its reply is kept, and to do it anew, with other noise, is another one.
+is done its reply is kept, and to do it anew, with other noise, is another one. A run's entry
+has the one task in which the site made its own model.
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ class Run:
         digest: Of its study.
         release: Of nognet at the coordinator, as it said when it last asked the site to join; None
             where it never did.
+        personalised: Digest of the one task in which the site makes its own model; None before it.
     """
 
     digest: str
     release: str | None = None
+    personalised: str | None = None
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,12 @@ def _book(content: Mapping[str, Any]) -> Book:
 def _run(entry: str | Mapping[str, Any]) -> Run:
     if isinstance(entry, str):
         return Run(entry)
-    release = entry["release"]
-    return Run(str(entry["digest"]), None if release is None else str(release))
+    release, personalised = entry["release"], entry.get("personalised")  # an earlier record: none
+    return Run(
+        str(entry["digest"]),
+        None if release is None else str(release),
+        None if personalised is None else str(personalised),
+    )
 
 
 def _served(entry: Mapping[str, Any]) -> Served:

@@ -66,6 +66,18 @@ def test_processes_side_by_side_forget_none(tmp_path: Path) -> None:
     assert ServedRecord(tmp_path).read().of("lung").rounds == 30
 
 
+def test_the_task_of_a_runs_own_model_is_read_again_and_kept_over_a_new_release(
+    tmp_path: Path,
+) -> None:
+    record = ServedRecord(tmp_path)
+    made = Run("d1", "1.0", personalised="ee")
+    record.change(lambda book: with_run(book, "run1", made))
+    assert ServedRecord(tmp_path).read().runs == {"run1": made}
+    text = record.path.read_text().replace(',\n   "personalised": "ee"', "")
+    record.path.write_text(text)  # as it was before there was such a thing
+    assert record.read().runs == {"run1": Run("d1", "1.0")}
+
+
 def test_runs_of_an_earlier_record_have_no_release(tmp_path: Path) -> None:
     record = ServedRecord(tmp_path)
     record.path.parent.mkdir()
