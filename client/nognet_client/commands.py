@@ -64,9 +64,9 @@ def client(  # noqa: PLR0913, PLR0917  each option is an argument
     Connections go outwards only, through the proxy that HTTPS_PROXY names if there is one. Ctrl-C
     ends it; the coordinator goes on without this site.
 
-    Exit codes: 130 ended by a signal; 3 configuration; 4, 5 data; 12 keys, certificates, or refused
-    by the coordinator; 14 this site would decline the study (--forecast). All of them:
-    docs/exit-codes.md.
+    Exit codes: 130 ended by a signal; 3 configuration; 4, 5 data; 9 the health port is taken; 12
+    keys, certificates, or refused by the coordinator; 14 this site would decline the study
+    (--forecast). All of them: docs/exit-codes.md.
     """
     if context.invoked_subcommand is not None:
         return

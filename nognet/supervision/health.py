@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from nognet.errors import NognetError
+from nognet.errors import FederationError
 
 SERVICE = "nognet"
 
@@ -20,7 +20,7 @@ class HealthPort:
         """Listen on a loopback port.
 
         Raises:
-            NognetError: something listens there already.
+            FederationError: something listens there already.
         """
         self._serving = False
         self._server = None
@@ -41,7 +41,7 @@ class HealthPort:
         try:
             self._server.add_insecure_port(f"127.0.0.1:{port}")
         except RuntimeError as err:
-            raise NognetError(
+            raise FederationError(
                 f"--health-port: can't listen on 127.0.0.1:{port}; another program listens there",
                 code="port-taken",
             ) from err

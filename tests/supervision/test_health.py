@@ -6,7 +6,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from nognet.errors import NognetError
+from nognet.errors import FederationError
 from nognet.supervision.health import HealthPort
 from tests.builders.deployment import free_ports, grpc_health
 
@@ -43,9 +43,11 @@ def test_a_taken_port_is_named() -> None:
     (port,) = free_ports(1)
     with (
         HealthPort(port),
-        pytest.raises(NognetError, match=rf"--health-port: can't listen on 127\.0\.0\.1:{port}"),
+        pytest.raises(FederationError, match=rf"can't listen on 127\.0\.0\.1:{port}") as caught,
     ):
         HealthPort(port)
+    assert str(caught.value).startswith("--health-port: ")
+    assert (caught.value.exit_code, caught.value.code) == (9, "port-taken")
 
 
 def test_without_a_port_nothing_listens() -> None:

@@ -29,6 +29,7 @@ def supervise(
 
     Raises:
         ProvisionError: the coordinator refuses this site for good.
+        FederationError: the port of `--health-port` is taken.
         NognetError: the worker can't run on this machine.
     """
     status = SiteStatus(site.state / STATUS_NAME, link.address, site.name, faults=options.chaos)
