@@ -150,7 +150,7 @@ class _Simulation:
         try:
             server_app(grid=_StoppableGrid(self.world.grid, self.stopped), context=context)
         except BaseException as err:  # noqa: BLE001  handed to the main thread, which raises it
-            self.error = err
+            self.error = self.error or err  # a fleet that crashed interrupts the server
         finally:
             self.done.set()
 
