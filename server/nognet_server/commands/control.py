@@ -53,7 +53,8 @@ def stop(
 ) -> None:
     """End the run as Ctrl-C does: sites stop training at once, --resume goes on with it.
 
-    Exit code 1 if none runs, or if it does not end in time.
+    Exit code 1 if none runs, if it is not at the run that --run names, or if it does not end in
+    time.
     """
     from dataclasses import asdict
 
@@ -88,7 +89,10 @@ def logs(
 
 
 def health(study: StudyOption = None, run: RunOption = None, as_json: JsonOption = False) -> None:
-    """Exit with 0 if the server runs and SuperLink answers, with 1 if not; for health checks."""
+    """Exit with 0 if the server runs and SuperLink answers, with 1 if not; for health checks.
+
+    Where --run names a run, a server at another one doesn't count.
+    """
     from nognet_server.processes.observe import find_place, is_healthy
 
     well = is_healthy(_find(find_place, study, run))

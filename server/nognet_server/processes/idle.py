@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from nognet.errors import ConfigError, NognetError
 from nognet.supervision.lock import exclusive, holder_of
-from nognet_server.processes.status import read_state
+from nognet_server.processes.status import served_run
 from nognet_server.runs.folder import RunFolder, load_run_study
 
 
@@ -29,7 +28,7 @@ def idle_run(folder: RunFolder) -> Iterator[None]:
         try:
             stack.enter_context(exclusive(server.state, "nognet-server"))
         except NognetError as err:
-            if not _is_elsewhere(server.state, folder):
+            if served_run(server.state) in {None, folder.path.resolve()}:
                 raise ConfigError(
                     f"{folder.path}: a server (pid {holder_of(server.state) or 'unknown'}) is at "
                     "this run, and would go on as before; stop it first: nognet-server stop "
@@ -37,11 +36,3 @@ def idle_run(folder: RunFolder) -> Iterator[None]:
                     code="run-in-use",
                 ) from err
         yield
-
-
-def _is_elsewhere(state: Path, folder: RunFolder) -> bool:
-    """Whether the server that holds the state folder says that it is at another run."""
-    told = read_state(state)
-    if told is None or told.pid != holder_of(state):
-        return False
-    return Path(told.run_folder).resolve() != folder.path.resolve()

@@ -19,7 +19,7 @@ from nognet.errors import ConfigError, NognetError
 from nognet.supervision.lock import holder_of
 from nognet_server.processes.alive import answers
 from nognet_server.processes.startup import Coordinator
-from nognet_server.processes.status import LIVE, RunState, read_state
+from nognet_server.processes.status import LIVE, RunState, read_state, served_run
 from nognet_server.runs.folder import RunFolder
 
 FOLLOW_EVERY_S = 0.2
@@ -39,7 +39,9 @@ class Place:
 
     @property
     def pid(self) -> int | None:
-        """The process that runs now."""
+        """The process that runs now; where a run was named, only if it is at that one."""
+        if self.run is not None and served_run(self.server.state) != self.run.resolve():
+            return None
         return holder_of(self.server.state)
 
     def state(self) -> RunState | None:
@@ -97,7 +99,7 @@ def observe(place: Place) -> dict[str, Any]:
 
 
 def is_healthy(place: Place) -> bool:
-    """Whether the server's process is alive and SuperLink answers."""
+    """Whether the server's process is alive, at the run that was named, and SuperLink answers."""
     return place.pid is not None and answers(
         place.coordinator.control_address, place.coordinator.loopback.ca
     )
@@ -107,14 +109,12 @@ def stop(place: Place, timeout_s: float) -> RunState | None:
     """Ask the server to end as Ctrl-C does, and wait until it has; return its last state.
 
     Raises:
-        NognetError: none runs, or it has not ended in time.
+        NognetError: none runs, it is at another run than the one named, or it has not ended in
+            time.
     """
     pid = place.pid
     if pid is None:
-        raise NognetError(
-            f"{place.server.state}: no nognet-server runs with this state folder",
-            code="not-running",
-        )
+        raise _not_running(place)
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout_s
     while place.pid == pid:
@@ -122,6 +122,26 @@ def stop(place: Place, timeout_s: float) -> RunState | None:
             raise NognetError(f"pid {pid} has not ended within {timeout_s:.0f} s", code="not-ended")
         time.sleep(0.1)
     return place.state()
+
+
+def _not_running(place: Place) -> NognetError:
+    """Say that no server runs, or that the one that does is at another run."""
+    state, code = place.server.state, "not-running"
+    holder = holder_of(state)
+    if holder is None:
+        return NognetError(f"{state}: no nognet-server runs with this state folder", code=code)
+    served = served_run(state)
+    if served is None:
+        return NognetError(
+            f"{place.run}: the server of this state folder (pid {holder}) has not said yet at "
+            "which run it is; try again, or stop it with --study in place of --run",
+            code=code,
+        )
+    return NognetError(
+        f"{place.run}: no server is at this run; the one of its state folder (pid {holder}) is at "
+        f"{served}: to stop that, name it with --run",
+        code=code,
+    )
 
 
 def log_lines(place: Place, process: str, lines: int, *, follow: bool) -> Iterator[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nognet.files import write_json_atomic
 from nognet.supervision.events import Event, EventWriter
+from nognet.supervision.lock import holder_of
 from nognet_server.phases import LOGGER, PHASE, Phase
 
 STATUS_NAME = "status.json"
@@ -118,6 +119,17 @@ def read_state(path: Path) -> RunState | None:
         return RunState(**json.loads(source.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def served_run(state: Path) -> Path | None:
+    """Give the run that the server which holds a state folder is at.
+
+    None if no server holds it, or if it has not said yet at which run it is.
+    """
+    told = read_state(state)
+    if told is None or told.pid != holder_of(state):
+        return None
+    return Path(told.run_folder).resolve()
 
 
 def _words(state: str, number: int | None, rounds: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from nognet.supervision.lock import exclusive
 def study(tmp_path: Path) -> Path:
     keys = ("ca", "certificate", "key", "sites")
     server = dict.fromkeys(keys, "pki") | {"listen": "127.0.0.1:9443", "control_port": 1}
+    server["state"] = str(tmp_path / "state")
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump({"name": "tiny", "server": server}), encoding="utf-8")
     return path
@@ -38,6 +40,14 @@ def started(place: Place, tmp_path: Path) -> RunFolder:
     files = StatusFiles((place.server.state, folder.path), folder.path, 5)
     files.change("training", number=3)
     return folder
+
+
+@pytest.fixture
+def signalled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collect whom `stop` signals: in these tests it would be this very process."""
+    pids: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, _: pids.append(pid))
+    return pids
 
 
 def test_before_the_first_run_there_is_nothing_to_tell(study: Path) -> None:
@@ -76,6 +86,59 @@ def test_a_run_is_found_by_its_folder(study: Path, tmp_path: Path) -> None:
     folder = started(find_place(study, None), tmp_path)
     folder.study.write_text(study.read_text(encoding="utf-8"), encoding="utf-8")
     assert find_place(None, folder.path).run_folder() == folder
+
+
+def two_runs(study: Path, tmp_path: Path) -> tuple[Place, Place]:
+    """Leave a completed run, and another of the same study that is trained."""
+    state = find_place(study, None).server.state
+    for name, said in (("tiny", "completed"), ("tiny-2", "training")):
+        folder = RunFolder(tmp_path / "runs" / name)
+        StatusFiles((state, folder.path), folder.path, 5).change(said)
+        folder.study.write_text(study.read_text(encoding="utf-8"), encoding="utf-8")
+    old, served = (find_place(None, tmp_path / "runs" / name) for name in ("tiny", "tiny-2"))
+    return old, served
+
+
+def test_a_server_at_another_run_is_not_stopped(
+    study: Path, tmp_path: Path, signalled: list[int]
+) -> None:
+    old, served = two_runs(study, tmp_path)
+    with exclusive(old.server.state, "nognet-server"):
+        with pytest.raises(NognetError, match=rf"/runs/tiny: .* is at {served.run}: ") as caught:
+            stop(old, 0.0)
+        assert caught.value.code == "not-running"
+        assert signalled == []
+        for place in (served, find_place(study, None)):
+            with pytest.raises(NognetError, match="has not ended"):  # nothing was sent really
+                stop(place, 0.0)
+        assert signalled == [os.getpid()] * 2
+
+
+def test_a_server_that_has_not_said_its_run_is_stopped_by_its_study_alone(
+    study: Path, tmp_path: Path, signalled: list[int]
+) -> None:
+    _, served = two_runs(study, tmp_path)
+    (served.server.state / "status.json").unlink()
+    with exclusive(served.server.state, "nognet-server"):
+        with pytest.raises(NognetError, match="has not said yet at which run") as caught:
+            stop(served, 0.0)
+        assert (caught.value.code, signalled) == ("not-running", [])
+        with pytest.raises(NognetError, match="has not ended"):
+            stop(find_place(study, None), 0.0)
+    assert signalled == [os.getpid()]
+
+
+def test_only_the_run_that_is_served_is_healthy(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nognet_server.processes.observe.answers", lambda *_: True)
+    old, served = two_runs(study, tmp_path)
+    assert not is_healthy(served)
+    with exclusive(old.server.state, "nognet-server"):
+        assert [is_healthy(place) for place in (old, served)] == [False, True]
+        assert is_healthy(find_place(study, None))
+        assert observe(old)["state"] == "completed"
+        assert observe(served)["state"] == "training"
 
 
 def test_a_study_without_a_server_is_said_so(tmp_path: Path) -> None:
