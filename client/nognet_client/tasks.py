@@ -146,6 +146,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         TrainingError, PrivacyError: as `nognet.fit.train.train_round`.
         PrivacyBudgetError: nothing was charged to the run yet, and the whole of it may not be.
         PrivacyError: the model tells too well who trained it (`leakage.refuse_auc`).
+        WireError: the training diverged; nothing of the round leaves or is kept.
     """
     study = agreed_study(task, site)
     asked = request_of(task, study, site)
@@ -172,6 +173,8 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         correction=own.correction(task.correction),
         run_token=task.run_token,
     )
+    leaving = own.shared(outcome.weights)  # checked before anything of the round is kept
+    control = None if outcome.control is None else own.shared(outcome.control)
     check_leakage(
         study,
         site.config,
@@ -186,7 +189,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
     reply = TrainReply(
         site=name,
         round_number=task.round_number,
-        weights=own.shared(outcome.weights),
+        weights=leaving,
         n_pairs=outcome.n_pairs,
         n_patients=outcome.n_patients,
         steps=outcome.steps,
@@ -195,7 +198,7 @@ def train(task: TrainTask, site: Site, work: Work) -> TrainReply:
         epsilon=outcome.epsilon,
         delta=outcome.delta,
         start_loss=outcome.start_loss,
-        control=None if outcome.control is None else own.shared(outcome.control),
+        control=control,
     )
     cache.keep(task, digest, reply)
     return reply

@@ -43,18 +43,24 @@ def flat_length(spec: Sequence[ParameterSpec]) -> int:
     return sum(math.prod(tensor.shape) for tensor in spec)
 
 
-def pack(weights: Mapping[str, torch.Tensor], spec: Sequence[ParameterSpec]) -> FlatWeights:
+def pack(
+    weights: Mapping[str, torch.Tensor],
+    spec: Sequence[ParameterSpec],
+    *,
+    what: str = "the weights to send",
+) -> FlatWeights:
     """Lay the parameters one after the other, in the order of `spec`.
 
     Args:
         weights: Parameters by name; exactly those of `spec`.
         spec: Names, shapes and dtypes.
+        what: They are, for a message.
 
     Returns:
         A new float32 vector of shape ``(flat_length(spec),)``.
 
     Raises:
-        WireError: names, a shape or a dtype differ, or a number is not finite.
+        WireError: names, a shape or a dtype differ, or a number is not finite or too large.
     """
     _check_names(weights, spec)
     flat = np.empty(flat_length(spec), dtype=np.float32)
@@ -65,7 +71,7 @@ def pack(weights: Mapping[str, torch.Tensor], spec: Sequence[ParameterSpec]) -> 
         stop = start + values.size
         flat[start:stop] = values.reshape(-1)
         start = stop
-    return checked_flat(flat, len(flat), what="the weights to send")
+    return checked_flat(flat, len(flat), what=what)
 
 
 def unpack(flat: NDArray[Any], spec: Sequence[ParameterSpec]) -> dict[str, torch.Tensor]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nognet_client.personal.model import OwnModel
 from nognet_client.site import Site
-from nognet_client.tasks import _progress, train
+from nognet_client.tasks import Work, _progress, train
 
 from nognet.config import PrivacyConfig, StudyConfig
-from nognet.errors import PrivacyError
+from nognet.errors import PrivacyError, WireError
 from nognet.fit.budget import ledger_of
-from nognet.fit.parts import part_of, shared_spec
+from nognet.fit.outcome import RoundOutcome
+from nognet.fit.parts import local_names, part_of, shared_spec
 from nognet.fit.weights import initial_weights
 from nognet.progress import STEP_DONE, STEPS_LOGGER, StepDone
 from nognet.wire.contract import contract, contract_hash
@@ -94,3 +98,31 @@ def test_privacy_that_is_set_within_a_run_takes_no_local_parts_of_open_rounds(
     assert ledger_of(config).entries() == ()
     for number in (1, 2):  # the first one anew, from the study's own first parts
         assert train(task_of(study, number), site, private_work()).epsilon is not None
+
+
+@pytest.mark.parametrize("diverged", ["control", "shared", "local"])
+def test_a_round_that_diverged_leaves_no_trace_of_itself(tmp_path: Path, diverged: str) -> None:
+    """What would leave is checked before what stays is kept; asked again, the round is trained."""
+    study = make_study(tmp_path, strategy="scaffold", personalisation={"local": "norms"})
+    site = Site(*opened(make_site(tmp_path, "site_a")))
+    local, sound = local_names(study), stub_work()
+
+    def diverging(*arguments: Any, **named: Any) -> RoundOutcome:
+        outcome = sound.train(*arguments, **named)
+        spoilt = {
+            name: tensor * math.nan if (name in local) == (diverged == "local") else tensor
+            for name, tensor in outcome.weights.items()
+        }
+        if diverged == "control":
+            return replace(outcome, control=spoilt)
+        return replace(outcome, weights=spoilt, control=outcome.weights)
+
+    first = train(task_of(study), site, sound)
+    own = OwnModel(study, site.config, site.prepared, "ab" * 16)
+    with pytest.raises(WireError) as caught:
+        train(task_of(study, 2), site, Work(train=diverging))
+    assert caught.value.public_code == "WireError:non-finite"
+    assert [path.name for path in own.state.folder.iterdir()] == ["00001.local"]
+    own.whole_after(first.weights, 2)
+    train(task_of(study, 2), site, sound)
+    assert len(list(own.state.folder.iterdir())) == 2

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from tests.builders.federation import make_site, make_study, stub_work
 NAMES = ("site_a", "site_b", "site_c", "site_d")
 
 
-def rehearse(folder: Path, chaos: str, **changes: Any) -> tuple[RunMetrics, list[float]]:
+def rehearse(
+    folder: Path, chaos: str, *, names: Sequence[str] = NAMES, **changes: Any
+) -> tuple[RunMetrics, list[float]]:
     study = make_study(folder, **{"rounds": 3, **changes})
-    sites = [SimulatedSite(name, make_site(folder, name), threads=1) for name in NAMES]
+    sites = [SimulatedSite(name, make_site(folder, name), threads=1) for name in names]
     run: RunFolder = new_run_folder(study)
     write_study(run, study)
     settings = RunSettings(study, run.path, closed_roster=len(sites), poll_s=0.02)
@@ -58,6 +61,18 @@ def test_each_fault_strikes_where_and_when_it_is_told_to(tmp_path: Path) -> None
     }
     assert metrics.status == "completed"
     assert len(slept) == 1
+
+
+def test_a_site_whose_training_diverged_once_is_back_in_the_next_round(tmp_path: Path) -> None:
+    """Of what stays at the site nothing of the round is kept, so it evaluates and trains on."""
+    own = {"local": "norms+head"}
+    metrics, _ = rehearse(tmp_path, "nan:site_c@2", names=NAMES[1:3], personalisation=own)
+    assert left_out(metrics) == {(2, "site_c"): "WireError:non-finite"}
+    assert metrics.status == "completed"
+    for entry in metrics.rounds:
+        assert entry.sites["site_c"].validation, entry.round
+    kept = (path.name for path in (tmp_path / "site_c" / "state" / "personal").rglob("*.local"))
+    assert sorted(kept) == ["00001.local", "00003.local"]
 
 
 def test_a_poisoned_update_points_the_other_way(tmp_path: Path) -> None:

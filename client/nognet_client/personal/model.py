@@ -21,7 +21,7 @@ from nognet.fit.round_steps import Progress
 from nognet.fit.weights import Weights, initial_weights, weight_spec
 from nognet.privacy.policy import stricter
 from nognet.wire.flat import FlatWeights, pack, unpack
-from nognet_client.personal.state import PersonalState
+from nognet_client.personal.state import Kind, PersonalState
 
 _log = logging.getLogger("nognet.client")
 
@@ -127,14 +127,22 @@ class OwnModel:
             noised: Whether `trained` comes of noised steps.
 
         Raises:
+            WireError: a number of it is not finite or far too large: the training diverged. Then
+                nothing is kept, and the next round goes on with what was there before.
             OSError: the state folder can't be written.
         """
-        if spec := local_spec(self.study):
-            self.state.keep("local", round_number, part_of(trained, spec), noised=noised)
+        spec, local = weight_spec(self.study.network), local_spec(self.study)
+        kept: list[tuple[Kind, Weights, bool]] = []
+        if local:
+            kept.append(("local", part_of(trained, local), noised))
         if personal is not None:
-            self.state.keep("ditto", round_number, personal)
+            kept.append(("ditto", personal, False))
         if self.study.personalisation.cross_site == "local" and self.site.share_models:
-            self.state.keep("trained", round_number, trained)
+            kept.append(("trained", trained, False))
+        for kind, weights, _ in kept:
+            pack(weights, local if kind == "local" else spec, what="what stays at the site")
+        for kind, weights, is_noised in kept:
+            self.state.keep(kind, round_number, weights, noised=is_noised)
 
     def finish(
         self, federated: Weights, round_number: int, *, progress: Progress | None = None

@@ -10,9 +10,9 @@ import torch
 from nognet_client.personal.model import OwnModel
 
 from nognet.config import PrivacyConfig
-from nognet.errors import PrivacyError
+from nognet.errors import PrivacyError, WireError
 from nognet.fit.parts import local_names, part_of, shared_spec
-from nognet.fit.weights import initial_weights
+from nognet.fit.weights import Weights, initial_weights
 from nognet.wire.flat import flat_length, pack
 from tests.builders.federation import make_site, make_study, opened
 
@@ -76,3 +76,35 @@ def test_scaffold_corrects_shared_parameters_alone(tmp_path: Path) -> None:
     for name, tensor in correction.items():
         assert bool((tensor == (0.0 if name in local else 1.0)).all())
     assert own.correction(None) is None
+
+
+def spoilt(weights: Weights, names: frozenset[str], value: float) -> Weights:
+    return {n: torch.full_like(t, value) if n in names else t for n, t in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(float("nan"), "non-finite"), (float("-inf"), "non-finite"), (2e6, "too-large")],
+)
+@pytest.mark.parametrize("part", ["local", "shared", "personal"])
+def test_of_a_round_that_diverged_nothing_is_kept(
+    tmp_path: Path, part: str, value: float, code: str
+) -> None:
+    """Whichever part diverged; the next round goes on with what was there before."""
+    wanted = {"local": "norms", "ditto_lambda": 1.0, "cross_site": "local"}
+    path = make_site(tmp_path, "site_a")
+    path.write_text(path.read_text() + "share_models: true\n")
+    study = make_study(tmp_path, personalisation=wanted)
+    own = OwnModel(study, *opened(path), TOKEN)
+    first = initial_weights(study.network, study.seed)
+    own.keep(first, first, 1)
+    before = {path.name: path.read_bytes() for path in own.state.folder.iterdir()}
+    assert sorted(before) == ["00001.ditto", "00001.local", "00001.trained"]
+    local, every = local_names(study), frozenset(first)
+    names = {"local": local, "shared": every - local, "personal": frozenset()}[part]
+    personal = spoilt(first, every, value) if part == "personal" else first
+    with pytest.raises(WireError, match="what stays at the site") as caught:
+        own.keep(spoilt(first, names, value), personal, 2)
+    assert caught.value.code == code
+    assert {path.name: path.read_bytes() for path in own.state.folder.iterdir()} == before
+    own.whole_after(own.shared(first), 2)
