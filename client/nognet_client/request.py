@@ -50,6 +50,14 @@ class Request:
         return stricter(self.study.privacy, self.config.privacy)
 
     @property
+    def consent_delta(self) -> float | None:
+        """The delta at which `consent.max_epsilon` holds; None without privacy.
+
+        The site's own where the study's is larger: a coordinator can't choose a weaker promise.
+        """
+        return None if self.privacy is None else min(self.privacy.delta, self.consent.max_delta)
+
+    @property
     def words(self) -> str:
         """Say in a line what the run is about, as the site's log has it."""
         study, privacy = self.study, self.privacy

@@ -26,6 +26,9 @@ Address = Annotated[
     ),
 ]
 
+DEFAULT_MAX_DELTA = 1e-3
+"""At which a site's own limits of epsilon hold where it says nothing: one chance in a thousand."""
+
 
 class ConfigModel(BaseModel):
     """A frozen part of a configuration file that admits no unknown key."""

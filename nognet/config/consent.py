@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from nognet.config.base import ConfigModel, Name
+from nognet.config.base import DEFAULT_MAX_DELTA, ConfigModel, Name
 from nognet.config.learning import MetricName
 
 LOSS = "loss"
@@ -49,6 +49,9 @@ class ConsentConfig(ConfigModel):
     max_epsilon: float | None = Field(default=None, gt=0)
     """Epsilon of a whole study, all its runs together; a study without privacy has none to offer
     and is declined."""
+    max_delta: float = Field(default=DEFAULT_MAX_DELTA, gt=0, lt=0.5)
+    """The delta at which `max_epsilon` holds, or the study's where that is smaller: a study of a
+    larger delta isn't declined for it, but its epsilon is computed at this one."""
     require_privacy: bool = False
     """Decline what trains without differential privacy, be it the study's or the site's own. Wants
     `max_epsilon` beside it, or the site's own `privacy`: a study may ask for as little noise as it
@@ -100,6 +103,15 @@ class ConsentConfig(ConfigModel):
         names = [study.name for study in self.studies or ()]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"studies name '{twice[0]}' twice")
+        return self
+
+    @model_validator(mode="after")
+    def _a_delta_is_of_an_epsilon(self) -> ConsentConfig:
+        if self.max_epsilon is None and self.max_delta != DEFAULT_MAX_DELTA:
+            raise ValueError(
+                "max_delta limits nothing by itself, it is where max_epsilon is computed; add "
+                "max_epsilon, or leave max_delta out"
+            )
         return self
 
     @property

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nognet.config.base import ConfigModel
+from nognet.config.base import DEFAULT_MAX_DELTA, ConfigModel
 from nognet.config.federation import FederationConfig
 from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.strategies import STRATEGIES_OF_THE_MEAN, StrategyConfig
@@ -55,6 +55,9 @@ class SitePeersConfig(ConfigModel):
     """What all noised updates of this site (`central_privacy`) may cost together, over all studies
     and runs; without it, the `max_epsilon` of each study that asks. With it the site takes part in
     no study in which the sites make no noise, for that has no epsilon."""
+    max_site_delta: float = Field(default=DEFAULT_MAX_DELTA, gt=0, lt=0.5)
+    """The delta at which `max_site_epsilon` holds, or the study's where that is smaller: a study of
+    a larger delta isn't refused for it, but its epsilon is computed at this one."""
 
     @model_validator(mode="after")
     def _keys_come_from_one_place(self) -> SitePeersConfig:
@@ -62,6 +65,15 @@ class SitePeersConfig(ConfigModel):
             raise ValueError(
                 "give the folder `peers` of the other sites' public keys, or say "
                 "`trust_coordinator: true`; not both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_delta_is_of_an_epsilon(self) -> SitePeersConfig:
+        if self.max_site_epsilon is None and self.max_site_delta != DEFAULT_MAX_DELTA:
+            raise ValueError(
+                "max_site_delta limits nothing by itself, it is where max_site_epsilon is "
+                "computed; add max_site_epsilon, or leave max_site_delta out"
             )
         return self
 

@@ -60,6 +60,8 @@ expires: 2027-01-31""",
         ("studies: [a, a]", "name 'a' twice"),
         ("studies: [{name: a, sha256: abc}]", "consent.studies.0.sha256"),
         ("metrics: [dice]", "consent.metrics.0"),
+        ("max_delta: 1.0e-4", "add max_epsilon, or leave max_delta out"),
+        ("max_delta: 0.5", "consent.max_delta"),
     ],
 )
 def test_a_faulty_limit_is_named_and_never_ignored(tmp_path: Path, text: str, fault: str) -> None:

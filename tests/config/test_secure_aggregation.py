@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from nognet.config import STRATEGY_NAMES, StudyConfig
+from nognet.config.secure_aggregation import SitePeersConfig
 
 OF_THE_MEAN = {"fedavg", "fedprox", "fedavgm", "fedadagrad", "fedadam", "fedyogi"}
 
@@ -46,3 +47,11 @@ def test_what_secure_sums_cant_go_with_is_refused_with_the_reason(
 def test_values_that_would_not_hide_or_not_fit_are_refused(section: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         study(secure_aggregation=section)
+
+
+def test_a_sites_delta_is_of_its_epsilon() -> None:
+    with pytest.raises(ValidationError, match="add max_site_epsilon, or leave max_site_delta out"):
+        SitePeersConfig(trust_coordinator=True, max_site_delta=1e-4)
+    peers = SitePeersConfig(trust_coordinator=True, max_site_epsilon=20)
+    assert peers.max_site_delta == 1e-3
+    assert SitePeersConfig.model_validate_json(peers.canonical_json()) == peers

@@ -132,14 +132,14 @@ def _about_privacy(request: Request) -> Iterator[Objection]:
     if consent.max_epsilon is None:
         return
     accepted = f"at most {consent.max_epsilon:g}"
-    planned = request.noised(request.study.rounds)
-    if privacy is None:
+    planned, delta = request.noised(request.study.rounds), request.consent_delta
+    if delta is None:
         asked = "training without privacy, whose epsilon has no bound"
         yield Objection("consent-max-epsilon", asked, accepted, "max_epsilon")
     elif planned is not None:
-        epsilon = PrivacyHistory((planned,)).epsilon(privacy.delta)
+        epsilon = PrivacyHistory((planned,)).epsilon(delta)
         if epsilon > consent.max_epsilon:
-            asked = f"epsilon {epsilon:.3f} at delta {privacy.delta:g}, all rounds together"
+            asked = f"epsilon {epsilon:.3f} at delta {delta:g}, all rounds together"
             yield Objection("consent-max-epsilon", asked, accepted, "max_epsilon")
 
 
@@ -213,12 +213,15 @@ def about_count(request: Request, served: Served, kind: Kind) -> Iterator[Object
 
 def about_spending(request: Request, served: Served) -> Iterator[Objection]:
     """Object to a round whose noised steps pass `max_epsilon`, all runs of the study together."""
-    most, privacy, planned = request.consent.max_epsilon, request.privacy, request.noised(1)
-    if most is None or privacy is None or planned is None:
+    most, delta, planned = request.consent.max_epsilon, request.consent_delta, request.noised(1)
+    if most is None or delta is None or planned is None:
         return
-    epsilon = served.noised.then(planned).epsilon(privacy.delta)
+    epsilon = served.noised.then(planned).epsilon(delta)
     if epsilon > most:
-        asked = f"epsilon {epsilon:.3f} with this round, all runs of the study together"
+        asked = (
+            f"epsilon {epsilon:.3f} at delta {delta:g} with this round, all runs of the study "
+            "together"
+        )
         yield Objection("consent-max-epsilon", asked, f"at most {most:g}", "max_epsilon")
 
 

@@ -16,6 +16,8 @@ def consent_words(site: SiteConfig) -> str:
             "coordinator runs"
         )
     limits = site.consent.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    if site.consent.max_epsilon is not None:
+        limits["max_delta"] = site.consent.max_delta
     if site.consent.studies is not None:
         limits["studies"] = [study.name for study in site.consent.studies]
     shown = (f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in limits.items())

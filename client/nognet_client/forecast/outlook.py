@@ -74,6 +74,10 @@ class Epsilon:
         sample_rate: Chance of a patient to take part in a step.
         steps: Of the whole study.
         study: Epsilon of the study alone.
+        consent_delta: Where `consent.max_epsilon` is computed: of the settings' delta and
+            `consent.max_delta` the smaller.
+        consent_epsilon: Epsilon of the study alone at that delta.
+        consent_limit: `consent.max_epsilon`.
         before: Epsilon that earlier studies and rounds have spent.
         after: Epsilon of both together.
         limit: `privacy.max_epsilon`.
@@ -87,6 +91,9 @@ class Epsilon:
     sample_rate: float
     steps: int
     study: float
+    consent_delta: float
+    consent_epsilon: float
+    consent_limit: float | None
     before: float
     after: float
     limit: float | None
@@ -219,7 +226,8 @@ def _epsilon(request: Request) -> Epsilon | None:
         PrivacyError: privacy can't be met here, or the ledger can't be used.
     """
     plan = private_plan(request.study, request.config, request.prepared)
-    if plan is None:
+    delta = request.consent_delta
+    if plan is None or delta is None:
         return None
     settings, rounds = plan.settings, request.study.rounds
     histories = histories_of(ledger_of(request.config).entries(), plan.data)
@@ -236,6 +244,9 @@ def _epsilon(request: Request) -> Epsilon | None:
         sample_rate=whole.sample_rate,
         steps=whole.steps,
         study=PrivacyHistory((whole,)).epsilon(settings.delta),
+        consent_delta=delta,
+        consent_epsilon=PrivacyHistory((whole,)).epsilon(delta),
+        consent_limit=request.consent.max_epsilon,
         before=cost.epsilon_before,
         after=cost.epsilon_after,
         limit=cost.max_epsilon,

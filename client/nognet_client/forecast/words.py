@@ -125,6 +125,9 @@ def _privacy(epsilon: Epsilon | None) -> Iterator[Row]:
     yield "noise", f"{noise} (the stricter of study and site)"
     yield "steps", f"{epsilon.steps}, each with a patient by a chance of {epsilon.sample_rate:.4g}"
     yield "epsilon of the study", f"{epsilon.study:.3f} at delta {epsilon.delta:g}"
+    if epsilon.consent_limit is not None:
+        counted = f"{epsilon.consent_epsilon:.3f} at delta {epsilon.consent_delta:g}"
+        yield "as consent counts it", f"{counted} (max_epsilon {epsilon.consent_limit:g})"
     yield "spent before", f"{epsilon.before:.3f}"
     limit = "no limit" if epsilon.limit is None else f"limit {epsilon.limit:g}"
     yield "spent after", f"{epsilon.after:.3f} ({limit})"

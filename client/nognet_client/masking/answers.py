@@ -35,6 +35,7 @@ from nognet_client.egress.replies import UpdateCheck
 from nognet_client.egress.updates import UpdateFacts
 from nognet_client.masking.keys import peers_of, signing_key
 from nognet_client.masking.noise import (
+    at_own_delta,
     check_has_noise,
     check_may_noise,
     facts_of,
@@ -138,7 +139,7 @@ def masked_train(task: MaskedTrainTask, site: Site, work: Work, check: UpdateChe
         words = noised_words(update_of(reply, plain_task), plan, plan.share, state)
         releases = part.kept.note_noised(state.session, plan.noise_multiplier)
         elsewhere = part.kept.noised_elsewhere(state.session)
-        noise = facts_of(plan, plan.share, releases, elsewhere)
+        noise = facts_of(at_own_delta(plan, site.config), plan.share, releases, elsewhere)
     subject = hashlib.sha256(np.ascontiguousarray(plain_task.weights).data).digest()
     state, masked = site_side.mask(state, incoming, words, subject, part.rules)
     part.kept.keep(state)

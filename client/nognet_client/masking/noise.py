@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,15 +105,24 @@ def check_may_noise(
     check_told_is_noted(site)
     given = kept.noised_elsewhere(state.session)
     limit, whose = _limit(plan, site)
-    after = plan.accounts(plan.after_round(given)).epsilon
+    counted = at_own_delta(plan, site)
+    after = counted.accounts(plan.after_round(given)).epsilon
     if after > limit:
         raise PrivacyBudgetError(
             f"this site gave {given.steps} noised updates, of all studies and runs; one more would "
-            f"cost it epsilon {after:.3f} at delta {plan.delta:g}, expected at most {limit:g} "
+            f"cost it epsilon {after:.3f} at delta {counted.delta:g}, expected at most {limit:g} "
             f"({whose}); secure_aggregation.max_site_epsilon in site.yaml says what all of them "
             "together may cost",
             code="budget-site",
         )
+
+
+def at_own_delta(plan: CentralPlan, site: SiteConfig) -> CentralPlan:
+    """Give a plan as a site that limits its epsilon counts it: at its own delta, if smaller."""
+    own = site.secure_aggregation
+    if own is None or own.max_site_epsilon is None:
+        return plan
+    return replace(plan, delta=min(plan.delta, own.max_site_delta))
 
 
 def _limit(plan: CentralPlan, site: SiteConfig) -> tuple[float, str]:
@@ -174,7 +184,7 @@ def facts_of(
     """Say in a receipt which noise an update left with, and what this site's cost so far.
 
     Args:
-        plan: Of the study.
+        plan: Of the study, at the delta that the site counts by.
         share: The plan's.
         releases: Of the run, this one with them.
         elsewhere: What the site gave in other sessions, of all runs.

@@ -11,7 +11,7 @@ from nognet.config import (
 from nognet.errors import PrivacyError
 from nognet.privacy.central import promise_in_words
 from nognet_client.masking.keys import peers_of, signing_key
-from nognet_client.masking.noise import check_has_noise, noise_plan
+from nognet_client.masking.noise import at_own_delta, check_has_noise, noise_plan
 
 _log = logging.getLogger("nognet.client.masking")
 
@@ -36,7 +36,7 @@ def check_can_sum(study_json: str, site: SiteConfig) -> None:
     plan = noise_plan(study)
     check_has_noise(study, plan, site)
     if plan is not None:
-        _log.info("%s: %s", site.name, promise_in_words(plan))
+        _log.info("%s: %s", site.name, promise_in_words(at_own_delta(plan, site)))
 
 
 def check_may_leave_unmasked(study_json: str, site: SiteConfig) -> None:

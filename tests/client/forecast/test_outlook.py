@@ -117,6 +117,19 @@ def test_a_target_that_nothing_bounds_over_runs_is_warned_of(
 
 
 @pytest.mark.usefixtures("_fast")
+def test_epsilon_is_told_as_consent_counts_it(tmp_path: Path) -> None:
+    private = {**PRIVACY, "delta": 0.1}
+    outlook = outlook_of(tmp_path, privacy=private, consent={"max_epsilon": 100})
+    found = outlook.epsilon
+    assert found is not None
+    whole = PrivacyHistory((NoisedSteps(1.0, 2 / 3, 4),))
+    assert (found.delta, found.consent_delta) == (0.1, 1e-3)
+    assert (found.study, found.consent_epsilon) == (whole.epsilon(0.1), whole.epsilon(1e-3))
+    row = f"{found.consent_epsilon:.3f} at delta 0.001 (max_epsilon 100)"
+    assert row in table(outlook)
+
+
+@pytest.mark.usefixtures("_fast")
 def test_what_would_be_declined_is_said_and_nothing_is_noted(tmp_path: Path) -> None:
     outlook = outlook_of(tmp_path, consent={"studies": ["other"], "max_rounds": 1})
     assert [o.code for o in outlook.objections] == ["consent-study", "consent-max-rounds"]

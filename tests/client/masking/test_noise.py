@@ -32,7 +32,7 @@ from nognet.secagg.site_state import from_text
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import pack
 from nognet.wire.records import MaskedTrainTask, Rows, TrainTask
-from tests.builders.federation import make_study
+from tests.builders.federation import make_study, stub_work
 from tests.builders.masking import NAMES, NONCE, TOKEN, Three
 
 pytestmark = pytest.mark.usefixtures("flower_task")
@@ -167,6 +167,52 @@ def test_a_site_that_limits_its_epsilon_joins_nothing_without_noise_of_the_sites
         with pytest.raises(PrivacyError) as caught:
             check_may_leave_unmasked(study, strict)
         assert caught.value.code == "secure-no-noise"
+
+
+def releases_allowed(three: Three, config: SiteConfig) -> int:
+    """Count the updates that a site gives before it stops; each is noted as of another run."""
+    plan = plan_for(three.study)
+    assert plan is not None
+    for given in range(20):
+        try:
+            check_may_noise(three.study, plan, _state(three), kept(three), config, Rules(2 / 3))
+        except PrivacyBudgetError:
+            return given
+        run = f"{given:032x}"
+        MaskingState(config.state, run).note_noised(Session(run, 1, OTHER, "00" * 32), 2.0)
+    raise AssertionError("it never stopped")
+
+
+@pytest.mark.parametrize("own_delta", [None, 1e-4])
+def test_no_delta_of_a_study_lets_a_site_give_more_than_its_own_does(
+    tmp_path: Path, own_delta: float | None
+) -> None:
+    floor = 1e-3 if own_delta is None else own_delta
+    plan = plan_for(noisy(tmp_path / "plan", delta=floor).study)
+    assert plan is not None
+    limit = plan.accounts(PrivacyHistory((NoisedSteps(2.0, 1.0, 4),))).epsilon
+    allowed = {}
+    for delta in (1e-9, floor, 2e-2, 0.15):  # the last as a study of three sites may have
+        three = noisy(tmp_path / f"{delta}", delta=delta, max_epsilon=1e3)
+        begun(three)
+        own = {} if own_delta is None else {"max_site_delta": own_delta}
+        config = limited(three.site("site_a").config, limit, **own)
+        allowed[delta] = releases_allowed(three, config)
+    assert allowed == {1e-9: allowed[1e-9], floor: 4, 2e-2: 4, 0.15: 4}
+    assert allowed[1e-9] < 4
+
+
+def test_the_receipt_has_the_delta_by_which_the_site_counts(tmp_path: Path) -> None:
+    three = noisy(tmp_path, delta=0.15)
+    rows, site = begun(three)["site_a"], three.site("site_a")
+    task = replace(_task(three), rows=rows)
+    plan = plan_for(three.study)
+    assert plan is not None
+    strict = replace(site, config=limited(site.config, 20.0))
+    noise = masked_train(task, strict, stub_work(), checked_update).noise
+    assert noise is not None
+    assert noise["site_delta"] == 1e-3
+    assert noise["site_epsilon"] > plan.accounts(plan.whole_run()).epsilon
 
 
 def test_a_site_killed_before_its_answer_left_has_counted_it_and_answers_alike(
