@@ -76,8 +76,8 @@ def build_app(work: Work, check: UpdateCheck = checked_update) -> ClientApp:
 
     def answer_evaluate(content: RecordDict, config: SiteConfig) -> Outgoing:
         task, site = EvaluateTask.from_content(content), _opened(config)
-        reply = evaluate(task, site, work)
-        return of_evaluation(task, reply, site, limits_of(site, task.split))
+        reply, study = evaluate(task, site, work), agreed_study(task, site)
+        return of_evaluation(task, reply, site, limits_of(site, study, task.split))
 
     def answer_share(content: RecordDict, config: SiteConfig) -> Outgoing:
         task, site = ShareTask.from_content(content), _opened(config)

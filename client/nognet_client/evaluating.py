@@ -6,8 +6,9 @@ import logging
 import time
 
 from nognet.config import StudyConfig
-from nognet.fit.evaluate import FEDERATED, VISITING
+from nognet.fit.evaluate import FEDERATED, PERSONALISED, VISITING
 from nognet.fit.weights import weight_spec
+from nognet.metrics.definitions import DEFINITIONS
 from nognet.metrics.statistics import SiteStatistics
 from nognet.metrics.withholding import withhold
 from nognet.wire.flat import unpack
@@ -20,6 +21,7 @@ from nognet_client.site import Site
 from nognet_client.tasks import Work, agreed_study, request_of
 
 _log = logging.getLogger("nognet.client")
+_TOLD = ("dsc", "psnr", "volume_error")
 
 
 def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
@@ -39,7 +41,7 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     door.check_evaluating(asked, task)
     if task.model_of is not None:
         check_shares(study, site.config)
-    limits = limits_of(site, task.split)
+    limits = limits_of(site, study, task.split)
     if task.personalise:
         door.begin_own_model(asked, task_digest(task))
     cache, digest = ReplyCache(site.config.state), task_digest(task, *site.facts)
@@ -50,6 +52,8 @@ def evaluate(task: EvaluateTask, site: Site, work: Work) -> EvaluateReply:
     started = time.perf_counter()
     found = _statistics(study, task, site, work)
     door.end(asked, "evaluations")
+    if PERSONALISED in limits.without:
+        _tell_own(found, site.config.name)
     reply = EvaluateReply(
         site=site.config.name,
         round_number=task.round_number,
@@ -77,6 +81,24 @@ def share(task: ShareTask, site: Site) -> ShareReply:
     weights = own.shareable(task.round_number)
     _log.info("%s: gives its own model to the coordinator, to visit other sites", site.config.name)
     return ShareReply(site.config.name, task.round_number, weights)
+
+
+def _tell_own(found: SiteStatistics, site: str) -> None:
+    """Tell the site what its own model is worth, where that stays here."""
+    figures = found.figures()
+    if PERSONALISED not in figures:
+        return
+    own, shared = figures[PERSONALISED], figures[FEDERATED]
+    means = ", ".join(
+        f"{DEFINITIONS[name].title} {own[name]['mean']:.3f} ({shared[name]['mean']:.3f})"
+        for name in _TOLD
+        if name in own and own[name]["mean"] is not None
+    )
+    _log.info(
+        "%s: the site's own model (the federated one) on its patients: %s; these figures stay here",
+        site,
+        means or "no figure is defined",
+    )
 
 
 def _statistics(study: StudyConfig, task: EvaluateTask, site: Site, work: Work) -> SiteStatistics:

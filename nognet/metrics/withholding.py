@@ -15,6 +15,7 @@ all pairs, so a single withheld stratum is the difference of what is known (Will
    pairs is an honest zero.
 6. The growth AUC's number of comparisons tells how many nodules grew, so it is withheld where that
    stratum is.
+7. Of a predictor that tells of others than the split's patients (`Limits.without`), nothing leaves.
 
 No rule needs to know which patient is behind which pair, so the gate can hold what is to leave
 against the same rules: `withhold` changes nothing that it has made.
@@ -51,12 +52,14 @@ class Limits:
         intervals: Whether `INTERVALS` may.
         counts: Pairs and patients of the split, whose sums don't matter. None: those of a metric
             that is defined for all pairs, where the statistics have such a metric.
+        without: Predictors of which nothing may leave, whoever stands behind the split.
     """
 
     min_patients: int
     strata: bool = True
     intervals: bool = True
     counts: StratifiedMoments | None = None
+    without: frozenset[str] = frozenset()
 
 
 def withhold(statistics: SiteStatistics, limits: Limits) -> SiteStatistics:
@@ -69,9 +72,26 @@ def withhold(statistics: SiteStatistics, limits: Limits) -> SiteStatistics:
     Raises:
         TooFewPatientsError: nothing of the split may leave.
     """
+    few = statistics if limits.min_patients <= 1 else _without_few(statistics, limits)
+    if not limits.without:
+        return few
+    return SiteStatistics(
+        {
+            name: _nothing_of(found) if name in limits.without else found
+            for name, found in few.predictors.items()
+        }
+    )
+
+
+def _nothing_of(predictor: PredictorStatistics) -> PredictorStatistics:
+    return PredictorStatistics(
+        dict.fromkeys(predictor.metrics, _ALL_HELD_BACK), Concordance(withheld=1)
+    )
+
+
+def _without_few(statistics: SiteStatistics, limits: Limits) -> SiteStatistics:
+    """Withhold what has too few of the split's patients behind it (rules 1 to 6)."""
     min_patients = limits.min_patients
-    if min_patients <= 1:
-        return statistics
     whole = limits.counts or _whole(statistics)
     if whole.all.n_patients < min_patients:
         raise TooFewPatientsError(f"fewer than {min_patients} patients stand behind the figures")

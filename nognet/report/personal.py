@@ -57,8 +57,9 @@ def personal_sentence(metrics: RunMetrics) -> str | None:
         )
     if (steps or strength is not None) and _spends_epsilon(metrics):
         said.append(
-            "Personalised models are trained without noise and stay at their sites; their figures "
-            "on test patients are not covered by epsilon."
+            "Personalised models are trained without noise and stay at their sites; where privacy "
+            "holds so do their figures on test patients, which no epsilon would cover: they stand "
+            "here as withheld, and in each site's own log."
         )
     return " ".join(said) or None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nognet.metrics.definitions import DEFINITIONS, METRIC_NAMES
+from nognet.report.comparison import PREDICTOR_TITLES
 from nognet.report.metrics_schema import Figure, RunMetrics, StratumFigure
 from nognet.report.numbers import count, number
 from nognet.types import STRATA, Stratum
 
 WITHHELD = "withheld"
+_OF_TRAINING = ("isotropic", "personalised")
+"""Predictors whose figures tell of training patients, too."""
 
 
 def part_of(figure: Figure | None, stratum: Stratum | None) -> Figure | StratumFigure | None:
@@ -50,10 +53,16 @@ def shares_of(strata: Mapping[Stratum, int | None]) -> dict[Stratum, float | Non
 def withheld_sentence(metrics: RunMetrics) -> str | None:
     """Say who withholds and why, and over how many sites the pooled figures are."""
     found = {} if metrics.final is None else metrics.final.sites
+    whole = _withheld_whole(metrics)
     sites = sorted(
         site
         for site, entry in found.items()
-        if any(_withholds(f) for figures in entry.test.values() for f in figures.values())
+        if any(
+            _withholds(figure)
+            for predictor, figures in entry.test.items()
+            if site not in whole.get(predictor, ())
+            for figure in figures.values()
+        )
     )
     counted = {
         site
@@ -61,32 +70,56 @@ def withheld_sentence(metrics: RunMetrics) -> str | None:
         if any(None in (c.patients, *c.strata.values()) for c in entry.counts.values())
     }
     who = sorted({*sites, *counted})
-    if not who:
-        return None
+    said = [_few_words(metrics, who)] if who else []
+    if whole:
+        named = "; ".join(
+            f"{PREDICTOR_TITLES.get(name, name).lower()} by {', '.join(at)}"
+            for name, at in sorted(whole.items())
+        )
+        said.append(f"Withheld as a whole, as it tells of training patients: {named}.")
+    pooled = _pooled_words(metrics, whole)
+    return " ".join([*said, *([pooled] if pooled else [])]) or None
+
+
+def _few_words(metrics: RunMetrics, who: Sequence[str]) -> str:
     least = {site: metrics.sites[site].min_patients for site in who if site in metrics.sites}
     named = ", ".join(
         f"{site} (< {least[site]} patients)" if site in least else site for site in who
     )
-    return (
-        f"Withheld by {named}: what has fewer patients behind it, or would tell of such."
-        f"{_pooled_words(metrics, len(found))}"
-    )
+    return f"Withheld by {named}: what has fewer patients behind it, or would tell of such."
 
 
-def _pooled_words(metrics: RunMetrics, n_sites: int) -> str:
-    pooled = None if metrics.final is None else metrics.final.pooled
-    if pooled is None or n_sites < 2:
+def _withheld_whole(metrics: RunMetrics) -> dict[str, list[str]]:
+    """Name the predictors of which a site that gives others' figures gives none, and the sites."""
+    whole: dict[str, list[str]] = {}
+    for site, entry in sorted(({} if metrics.final is None else metrics.final.sites).items()):
+        none_of = [
+            name
+            for name in _OF_TRAINING
+            if (figures := entry.test.get(name)) and all(map(is_withheld, figures.values()))
+        ]
+        for name in none_of if len(none_of) < len(entry.test) else ():
+            whole.setdefault(name, []).append(site)
+    return whole
+
+
+def _pooled_words(metrics: RunMetrics, whole: Mapping[str, Sequence[str]]) -> str:
+    """Say over how many sites pooled figures are, but for predictors that sites withhold whole."""
+    final = metrics.final
+    n_sites = 0 if final is None else len(final.sites)
+    if final is None or final.pooled is None or n_sites < 2:
         return ""
-    by_metric = [item for figures in pooled.test.values() for item in figures.items()]
     missing = dict.fromkeys((*STRATA, *METRIC_NAMES), 0)
-    for metric, figure in by_metric:
-        missing[metric] = max(missing[metric], figure.withheld)
-        for stratum, part in figure.strata.items():
-            less = part.withheld - figure.withheld  # of a metric that is withheld, the strata are
-            missing[stratum] = max(missing[stratum], less)
+    for predictor, figures in final.pooled.test.items():
+        for metric, figure in figures.items():
+            gone = figure.withheld - len(whole.get(predictor, ()))
+            missing[metric] = max(missing[metric], gone)
+            for stratum, part in figure.strata.items():
+                less = part.withheld - figure.withheld  # of a metric that is withheld, they are
+                missing[stratum] = max(missing[stratum], less)
     titles = {name: DEFINITIONS[name].title for name in METRIC_NAMES}
     parts = [f"{titles.get(n, n)} over {n_sites - gone}" for n, gone in missing.items() if gone]
-    return f" Pooled figures: {', '.join(parts)} of {n_sites} sites." if parts else ""
+    return f"Pooled figures: {', '.join(parts)} of {n_sites} sites." if parts else ""
 
 
 def _withholds(figure: Figure) -> bool:

@@ -83,7 +83,7 @@ def outgoing(folder: Path, **egress: Any) -> dict[str, Outgoing]:
         "join": of_joining(question, join(question, site, stub_work()), site),
         "train": of_training(task, reply, site, study, update),
         "evaluate": of_evaluation(
-            asked, evaluate(asked, site, stub_work()), site, limits_of(site, "test")
+            asked, evaluate(asked, site, stub_work()), site, limits_of(site, study, "test")
         ),
         "share": of_sharing(sharing, shared, site),
     }

@@ -25,7 +25,10 @@ from nognet.fit.parts import local_spec, part_of, shared_spec, whole
 from nognet.fit.personal import fine_tuned
 from nognet.fit.train import train_round
 from nognet.fit.weights import Weights, initial_weights
+from nognet.report.html import render_report
+from nognet.report.metrics_file import read_metrics
 from nognet.report.site_cases import cases_of_site
+from nognet.report.tables import plain_text
 from nognet.types import SPLITS, Split
 from nognet.wire.flat import FlatWeights, flat_length, pack, unpack
 from tests.builders.federation import ROI, make_site, make_study, opened, run, stub_evaluate
@@ -175,6 +178,33 @@ def test_a_run_resumed_after_its_end_repeats_its_final_test(tmp_path: Path) -> N
     run(study, paths, work=TRAINED, folder=done)
     assert final_of(done) == first
     assert first.left_out == {}
+
+
+def test_under_privacy_at_one_site_its_own_models_figures_are_reported_as_withheld(
+    tmp_path: Path,
+) -> None:
+    study = make_study(tmp_path, rounds=1, personalisation={"fine_tune_steps": 1})
+    paths = sites_in(tmp_path)
+    private = "privacy: {noise_multiplier: 1.0, delta: 1.0e-3}\n"
+    paths[0].write_text(paths[0].read_text() + private)
+    done = run(study, paths)
+    final = final_of(done)
+    assert {f.withheld for f in final.sites["site_a"].test["personalised"].values()} == {1}
+    assert {f.n_pairs for f in final.sites["site_a"].test["personalised"].values()} == {0}
+    assert final.sites["site_b"].test["personalised"]["dsc"].n_pairs == 2
+    assert final.pooled is not None
+    pooled = final.pooled.test
+    assert (pooled["federated"]["dsc"].n_pairs, pooled["federated"]["dsc"].withheld) == (4, 0)
+    assert (pooled["personalised"]["dsc"].n_pairs, pooled["personalised"]["dsc"].withheld) == (2, 1)
+    metrics = read_metrics(done.path)
+    for shown in (render_report(metrics), plain_text(metrics)):
+        words = " ".join(shown.split())
+        assert (
+            "Withheld as a whole, as it tells of training patients: personalised model by" in words
+        )
+        assert "Pooled figures" not in words
+        assert "no epsilon would cover" in words
+    assert state_of(tmp_path, "site_a", done).model.is_file()
 
 
 def test_the_sites_report_shows_its_own_model(tmp_path: Path) -> None:

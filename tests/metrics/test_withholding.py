@@ -91,11 +91,11 @@ def test_whatever_can_be_computed_has_enough_patients_behind_it(pairs: list[Pair
 
 
 @settings(max_examples=200, deadline=None)
-@given(cohorts, st.booleans(), st.booleans())
+@given(cohorts, st.booleans(), st.booleans(), st.sampled_from([frozenset(), {"federated"}]))
 def test_withholding_twice_changes_nothing_and_it_travels(
-    pairs: list[Pair], strata: bool, intervals: bool
+    pairs: list[Pair], strata: bool, intervals: bool, without: frozenset[str]
 ) -> None:
-    limits = Limits(K, strata=strata, intervals=intervals)
+    limits = Limits(K, strata=strata, intervals=intervals, without=frozenset(without))
     try:
         once = withhold(statistics(pairs), limits)
     except TooFewPatientsError:
@@ -104,6 +104,22 @@ def test_withholding_twice_changes_nothing_and_it_travels(
     flat = once.to_flat()
     assert SiteStatistics.from_flat(flat) == once
     assert len(names_withheld(once)) == sum(key.endswith("|withheld") for key in flat)
+
+
+@pytest.mark.parametrize("least", [1, K])
+def test_of_a_predictor_that_may_not_leave_there_is_nothing_and_the_others_are_as_without_it(
+    least: int,
+) -> None:
+    pairs: list[Pair] = [(i, STRATA[i % 3], True) for i in range(6 * K)]
+    everything = statistics(pairs)
+    both = SiteStatistics({**everything.predictors, "other": everything.predictors["federated"]})
+    released = withhold(both, Limits(least, without=frozenset({"other"})))
+    flat = released.to_flat()
+    assert {key.rpartition("|")[2] for key in flat if key.startswith("other|")} == {"withheld"}
+    assert (
+        released.predictors["federated"]
+        == withhold(everything, Limits(least)).predictors["federated"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -72,10 +72,11 @@ def test_what_is_personal_is_said_on_page_and_terminal(own: dict[str, Any], word
     assert words in " ".join(plain_text(metrics).split())
 
 
-def test_figures_of_personalised_models_are_said_not_to_be_covered_by_epsilon() -> None:
+def test_figures_of_personalised_models_are_said_to_stay_under_privacy() -> None:
     told = personal_sentence(run_with(epsilon=True, fine_tune_steps=3))
     assert told is not None
-    assert "not covered by epsilon" in told
+    assert "no epsilon would cover" in told
+    assert "stand here as withheld" in told
 
 
 def test_the_matrix_has_a_row_a_model_a_column_a_site_and_a_dash_for_a_gap() -> None:

@@ -123,6 +123,6 @@ def _check_statistics(flat: Mapping[str, Any], form: StatisticsForm) -> None:
     if kept != statistics:
         raise EgressError(
             f"a figure has fewer than {form.limits.min_patients} patients behind it, or tells one "
-            "that has",
+            f"that has, or is of {sorted(form.limits.without)}, of which nothing leaves",
             code="statistics",
         )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from nognet.audit.log import egress_folder
+from nognet.config import StudyConfig
 from nognet.errors import EgressError
+from nognet.fit.evaluate import PERSONALISED
 from nognet.metrics.withholding import Limits
+from nognet.privacy.policy import stricter
 from nognet.types import Split
 from nognet_client.egress.cohorts import admit_cohort
 from nognet_client.egress.counts import counted, n_patients
@@ -12,8 +15,11 @@ from nognet_client.egress.room import with_room
 from nognet_client.site import Site
 
 
-def limits_of(site: Site, split: Split) -> Limits:
+def limits_of(site: Site, study: StudyConfig, split: Split) -> Limits:
     """Say what of a split's figures may leave, and remember its patients.
+
+    Under privacy those of the site's own model don't: it is trained without noise, so that they
+    would tell of training patients what no epsilon covers.
 
     Raises:
         EgressError: nothing may: the split has too few patients, or too few of them changed since
@@ -21,8 +27,10 @@ def limits_of(site: Site, split: Split) -> Limits:
     """
     config, prepared = site.config, site.prepared
     needed = config.egress.min_patients
+    private = stricter(study.privacy, config.privacy) is not None
+    without = frozenset({PERSONALISED}) if private else frozenset()
     if needed <= 1:
-        return Limits(needed)
+        return Limits(needed, without=without)
     few = [name for name in (split, "train") if n_patients(prepared, name) < needed]
     if few:
         raise EgressError(
@@ -45,4 +53,5 @@ def limits_of(site: Site, split: Split) -> Limits:
         strata=strata,
         intervals=n_patients(prepared, "validation") >= needed,
         counts=counted(records),
+        without=without,
     )
