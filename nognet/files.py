@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,33 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `path`; at the end it becomes `path`, synced to disk.
+
+    On an exception it is removed; what a killed process left of it is, at the next try. One process
+    at a time may make `path`.
+
+    Raises:
+        OSError: the folder can't be written (for example a full disk), or `path` holds something.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for inner, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                with Path(inner, name).open("rb") as written:
+                    os.fsync(written.fileno())
+            _sync_folder(Path(inner))
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nognet.files import atomic_path, held, write_json_atomic, write_text_atomic
+from nognet.files import atomic_folder, atomic_path, held, write_json_atomic, write_text_atomic
 
 
 def _names(folder: Path) -> list[str]:
@@ -174,3 +174,49 @@ def test_one_process_at_a_time_is_let_in(tmp_path: Path) -> None:
             other.wait(timeout=1)
     assert other.communicate(timeout=60)[0] == "in\n"
     assert stat.S_IMODE(lock.parent.stat().st_mode) == 0o700
+
+
+def test_a_folder_appears_whole_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, fsync = tmp_path / "run", set[tuple[int, bool]](), os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add((os.fstat(descriptor).st_ino, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with atomic_folder(path) as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "a.txt").write_text("x", encoding="utf-8")
+        assert _names(tmp_path) == [".run.tmp"]
+    assert _names(tmp_path) == ["run"]
+    below = {(made.stat().st_ino, False) for made in (path, *path.rglob("*"))}
+    assert synced == below | {(tmp_path.stat().st_ino, True)}
+
+
+def _fail_in_folder(path: Path) -> None:
+    with atomic_folder(path) as temporary:
+        (temporary / "half.txt").write_text("half", encoding="utf-8")
+        raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_failed_leaves_nothing_and_one_that_was_killed_is_cleared(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        _fail_in_folder(tmp_path / "run")
+    assert _names(tmp_path) == []
+    (tmp_path / ".run.tmp" / "deep").mkdir(parents=True)
+    with atomic_folder(tmp_path / "run") as temporary:
+        assert _names(temporary) == []
+    assert _names(tmp_path) == ["run"]
+
+
+def test_a_folder_that_holds_something_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old.txt").write_text("old", encoding="utf-8")
+    with pytest.raises(OSError, match="not empty"), atomic_folder(tmp_path / "run"):
+        pass
+    assert _names(tmp_path) == ["run"]
+    assert _names(tmp_path / "run") == ["old.txt"]

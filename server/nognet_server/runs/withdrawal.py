@@ -8,26 +8,18 @@ token; the old run's later weights, in which the site's data left a trace, can b
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nognet.errors import ConfigError, FederationError
-from nognet.fit.parts import shared_spec
-from nognet.wire.flat import flat_length
-from nognet_server.runs.checkpoints import (
-    latest_round,
-    load_checkpoint,
-    load_identity,
-    save_checkpoint,
-)
+from nognet.files import atomic_folder
+from nognet_server.runs.checkpoints import latest_round
 from nognet_server.runs.folder import RunFolder, load_run_study
-from nognet_server.runs.metrics_document import utc_now
+from nognet_server.runs.kept_rounds import bring_charges, copy_kept, is_kept, state_after
 from nognet_server.runs.state import ServerState
-from nognet_server.runs.successor import supersede
+from nognet_server.runs.successor import supersede, superseded
 
 
 @dataclass(frozen=True)
@@ -138,41 +130,54 @@ def plan_withdrawal(folder: RunFolder, site: str) -> Withdrawal:
         seconds_lost=sum(float(entry["seconds"]) for entry in lost),
         metric=load_run_study(folder).selection.metric,
         value_before=state.best.value if state.best else None,
-        value_kept=kept.value if (kept := _state(folder, keep).best) else None,
+        value_kept=kept.value if (kept := state_after(folder, keep).best) else None,
     )
 
 
 def withdraw(folder: RunFolder, plan: Withdrawal) -> RunFolder:
     """Make the run that goes on without the site: `<run>-without-<site>`; the old one does not.
 
+    Killed or failed on the way, it is made good by a second call.
+
     Raises:
         ConfigError: there is such a folder already.
+        FederationError: it can't be written; the second call may come once it can.
     """
     target = RunFolder(folder.path.with_name(f"{folder.path.name}-without-{plan.site}"))
     try:
-        target.checkpoints.mkdir(parents=True)
-    except FileExistsError as err:
+        if target.path.exists():
+            _check_lacks_only_the_note(folder, target, plan)
+        else:
+            with atomic_folder(target.path) as path:
+                copy_kept(folder, RunFolder(path), plan.site, plan.keep_round)
+        supersede(folder, target, plan.site)
+    except (OSError, FederationError) as err:
+        cause = err.__cause__ or err
+        why = cause.strerror if isinstance(cause, OSError) else str(cause)
+        raise FederationError(
+            f"{target.path}: can't be made ({type(cause).__name__}: {why}); {plan.site} has not "
+            f"withdrawn yet from {folder.path}: free some space, and withdraw again",
+            code="withdrawal-not-made",
+        ) from err
+    return target
+
+
+def _check_lacks_only_the_note(folder: RunFolder, target: RunFolder, plan: Withdrawal) -> None:
+    """Refuse a folder that is there, unless this withdrawal made it and was killed right after."""
+    if superseded(folder) is not None:
         raise ConfigError(
             f"{target.path}: exists already; the withdrawal was made before: go on with --resume "
             f"{target.path}, or remove it",
             code="exists",
-        ) from err
-    shutil.copy2(folder.study, target.study)
-    if folder.charges.is_file():  # what the old run has released stays spent
-        shutil.copy2(folder.charges, target.charges)
-    identity = replace(
-        load_identity(folder, plan.keep_round),
-        run_token=secrets.token_hex(16),
-        started=utc_now(),
-    )
-    for number in range(plan.keep_round + 1):
-        if folder.checkpoint(number).is_file():
-            state = _state(folder, number)
-            gone = tuple(sorted({*state.withdrawn, plan.site}))
-            strikes = {name: n for name, n in state.strikes.items() if name != plan.site}
-            save_checkpoint(target, identity, replace(state, withdrawn=gone, strikes=strikes))
-    supersede(folder, target, plan.site)
-    return target
+        )
+    kept = is_kept(folder, target, plan.site, plan.keep_round)
+    if not kept or not bring_charges(folder, target):
+        raise ConfigError(
+            f"{target.path}: exists already, and is not {folder.path} up to round "
+            f"{plan.keep_round} without {plan.site}; nobody has withdrawn: move that folder away, "
+            "and withdraw again",
+            code="exists",
+        )
 
 
 def delete_traces(folder: RunFolder, plan: Withdrawal) -> list[Path]:
@@ -191,12 +196,7 @@ def _last_state(folder: RunFolder) -> ServerState:
         raise FederationError(
             f"{folder.path}: no checkpoint; nothing can be gone on with", code="no-checkpoint"
         )
-    return _state(folder, last)
-
-
-def _state(folder: RunFolder, number: int) -> ServerState:
-    length = flat_length(shared_spec(load_run_study(folder)))
-    return load_checkpoint(folder, number, length=length)
+    return state_after(folder, last)
 
 
 def _figure(value: float | None) -> str:
