@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,12 +29,14 @@ def withdraw(
 
     Writes the run `<run>-without-<site>`; `nognet-server --resume` trains it on. Revoke the site's
     key too: remove its `.pub` from the folder of registered keys. A server that is at the run has
-    to be stopped first (exit code 3).
+    to be stopped first (exit code 3). With --delete a second call deletes what the first one left.
     """
     from nognet_server.processes.idle import idle_run
     from nognet_server.runs import withdrawal
     from nognet_server.runs.successor import existing_run_folder
 
+    if delete and not dry_run and _delete_left(run, site):
+        return
     folder = existing_run_folder(run)
     with contextlib.nullcontext() if dry_run else idle_run(folder):
         plan = withdrawal.plan_withdrawal(folder, site)
@@ -43,11 +46,31 @@ def withdraw(
             return
         target = withdrawal.withdraw(folder, plan)
         deleted = withdrawal.delete_traces(folder, plan) if delete else []
-    for path in deleted:
-        say(f"deleted {path}")
+    _say_deleted(deleted)
     if plan.rounds_lost and not delete:
         say(f"{folder.path} still holds weights that {site} shaped: --delete removes them")
     say(f"go on with: nognet-server --resume {target.path}")
+
+
+def _delete_left(run: Path, site: str) -> bool:
+    """Delete what is left in a run that the site has withdrawn from; whether anything was."""
+    from nognet_server.processes.idle import idle_run
+    from nognet_server.runs.folder import RunFolder
+    from nognet_server.runs.successor import superseded
+    from nognet_server.runs.withdrawal import delete_left_traces
+
+    folder = RunFolder(run.resolve())
+    if superseded(folder) is None:
+        return False
+    with idle_run(folder):
+        deleted = delete_left_traces(folder, site)
+    _say_deleted(deleted)
+    return bool(deleted)
+
+
+def _say_deleted(paths: Sequence[Path]) -> None:
+    for path in paths:
+        say(f"deleted {path}")
 
 
 def release(

@@ -181,13 +181,28 @@ def _check_lacks_only_the_note(folder: RunFolder, target: RunFolder, plan: Withd
 
 
 def delete_traces(folder: RunFolder, plan: Withdrawal) -> list[Path]:
-    """Delete the old run's weights in which the site's data left a trace; give what was deleted."""
+    """Delete the old run's weights in which the site's data left a trace; give what was deleted.
+
+    The last checkpoint goes last: it tells since when there are traces.
+    """
     later = range(plan.keep_round + 1, plan.last_round + 1)
     paths = [folder.model, *(folder.checkpoint(number) for number in later)] if later else []
     there = [path for path in paths if path.is_file()]
     for path in there:
         path.unlink()
     return there
+
+
+def delete_left_traces(folder: RunFolder, site: str) -> list[Path]:
+    """Delete what `delete_traces` would have, after a withdrawal without it or one killed in it.
+
+    Returns:
+        What was deleted; nothing if the site has not withdrawn, or no trace was left.
+    """
+    note = superseded(folder)
+    if note is None or note.site != site or site not in _last_state(folder).lineage:
+        return []
+    return delete_traces(folder, plan_withdrawal(folder, site))
 
 
 def _last_state(folder: RunFolder) -> ServerState:

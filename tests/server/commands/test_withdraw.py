@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,27 @@ def test_another_folder_in_its_place_is_not_taken_for_the_withdrawal(tmp_path: P
     assert failed.code == "exists"
     assert "nobody has withdrawn" in str(failed)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("already", [(), ("model.nognet",), ("model.nognet", "round_0001.nognet")])
+def test_what_the_first_call_did_not_delete_a_second_one_does(
+    tmp_path: Path, already: tuple[str, ...]
+) -> None:
+    folder, _ = begun(tmp_path)
+    length = flat_length(weight_spec(load_run_study(folder).network))
+    last = replace(load_checkpoint(folder, 1, length=length), round_number=2)
+    save_checkpoint(folder, load_identity(folder, 1), last)
+    folder.model.write_bytes(b"weights")
+    assert run("withdraw", "site_b", "--run", folder.path).exit_code == 0
+    for name in already:  # killed while it deleted
+        next(folder.path.rglob(name)).unlink()
+    again = ("withdraw", "site_b", "--run", folder.path, "--delete")
+    assert isinstance(run(*again, "--dry-run").exception, ConfigError)
+    other = ("withdraw", "site_a", "--run", folder.path, "--delete")
+    assert isinstance(run(*other).exception, ConfigError)
+    assert folder.checkpoint(2).exists()
+    assert run(*again).exit_code == 0
+    assert [path.name for path in folder.path.rglob("*.nognet")] == ["round_0000.nognet"]
+    done = run(*again).exception
+    assert isinstance(done, ConfigError)
+    assert done.code == "withdrawn"
