@@ -51,7 +51,7 @@ test-fast: $(READY_DEV) ## the tests without processes, without coverage
 test-federation: $(READY_DEV) ## server and clients as processes over TLS on loopback
 	$(RUN)/python -m pytest -m federation
 
-fault-matrix: $(READY_DEV) ## every process killed in every phase of a round (about 25 minutes); the table of docs/reliability.md
+fault-matrix: $(READY_DEV) ## every process killed in every phase of a round (about 33 minutes); the table of docs/reliability.md
 	$(RUN)/python -m pytest tests/federation/test_fault_matrix.py --fault-table faults.md
 
 test-slow: $(READY_DEV) ## the tests that take more than a few seconds

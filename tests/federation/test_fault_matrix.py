@@ -2,7 +2,8 @@
 
 Two hospitals over TLS, two rounds; the link of one is slow, so that its transfers last. After each
 fault the run finishes, or stops cleanly and is resumed; no site trains a round to its end twice;
-and where no contribution was lost, the weights are those of an undisturbed run, bit for bit.
+no contribution is lost but that of a task killed while it fetched the weights or trained; and where
+none was, the weights are those of an undisturbed run, bit for bit.
 
 What a fault cost in seconds is measured within its own run, so that a machine that is busy now and
 idle an hour later does not matter: round 1, in which it struck, against round 2, in which nothing
@@ -20,6 +21,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +64,12 @@ VICTIMS = (
     "client supervisor",
 )
 PHASES = ("waiting", "mid-download", "mid-training", "mid-upload", "mid-aggregation")
+LOSE_ONE = {("client app", "mid-download"), ("client app", "mid-training")}
+LOST = {
+    f"{VICTIM} in round 1 ({reason})"
+    for reason in ("client-app-crashed", "TrainingError:process-killed-9")
+}
+"""What a run may lose to these faults; to all others nothing."""
 
 
 @dataclass
@@ -210,9 +218,8 @@ def test_a_process_killed_in_a_phase(
         if phase == "waiting":
             going.start_other()
         what = recovered(going)
-        check(going, undisturbed)
-        metrics = read_metrics(going.folder.path)
-        left_out = lost_contributions(metrics)
+        check(going, undisturbed, may_lose=LOST if (victim, phase) in LOSE_ONE else frozenset())
+        left_out = lost_contributions(read_metrics(going.folder.path))
         same = np.array_equal(weights_after(going.folder, ROUNDS), undisturbed.weights)
         table.append(
             (
@@ -237,18 +244,8 @@ def test_a_link_cut_in_the_middle_of_training(
         going.link.mend()
         assert going.server.wait(WITHIN_S) == 0, going.server.output
         check(going, undisturbed)
-        left_out = lost_contributions(read_metrics(going.folder.path))
-        table.append(
-            (
-                f"link, cut for {seconds:.0f} s",
-                "mid-training",
-                "finished",
-                ", ".join(left_out) or "nobody",
-                "yes" if not left_out else "no",
-                longer(going, undisturbed),
-            )
-        )
-        assert left_out == []
+        what = (f"link, cut for {seconds:.0f} s", "mid-training", "finished", "nobody", "yes")
+        table.append((*what, longer(going, undisturbed)))
 
 
 def test_a_full_disk_at_a_site_costs_nothing(
@@ -260,7 +257,6 @@ def test_a_full_disk_at_a_site_costs_nothing(
         fill(disk)
         assert going.server.wait(WITHIN_S) == 0, going.server.output
         check(going, undisturbed)
-        assert lost_contributions(read_metrics(going.folder.path)) == []
         assert "the reply can't be kept" in going.clients[VICTIM].output
         what = ("site's disk full", "mid-training", "finished", "nobody", "yes")
         table.append((*what, longer(going, undisturbed)))
@@ -280,7 +276,6 @@ def test_a_full_disk_at_the_coordinator_ends_the_run_cleanly(
         going.resume()
         assert going.server.wait(WITHIN_S) == 0, going.server.output
         check(going, undisturbed)
-        assert lost_contributions(read_metrics(going.folder.path)) == []
         what = ("coordinator's disk full", "mid-training", "stopped cleanly, resumed, finished")
         table.append((*what, "nobody", "yes", longer(going, undisturbed)))
 
@@ -372,8 +367,10 @@ def recovered(going: Scene) -> str:
     return what
 
 
-def check(going: Scene, undisturbed: Undisturbed) -> None:
-    """Hold the run against what has to be true after any fault."""
+def check(
+    going: Scene, undisturbed: Undisturbed, *, may_lose: AbstractSet[str] = frozenset()
+) -> None:
+    """Hold the run against what has to be true after any fault, but for what it may lose."""
     metrics = read_metrics(going.folder.path)
     assert metrics.status == "completed"
     assert [entry.round for entry in metrics.rounds] == list(range(1, ROUNDS + 1))
@@ -385,7 +382,9 @@ def check(going: Scene, undisturbed: Undisturbed) -> None:
             ended = re.findall(rf"training, round {number}: done", output)
             kept = re.findall(rf"round {number}: answered from the kept reply", output)
             assert len(ended) - len(kept) <= 1, output
-    if not lost_contributions(metrics):
+    lost = lost_contributions(metrics)
+    assert set(lost) <= may_lose
+    if not lost:
         assert np.array_equal(weights_after(going.folder, ROUNDS), undisturbed.weights)
 
 
