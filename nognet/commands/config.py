@@ -33,10 +33,14 @@ def schema(kind: Annotated[Kind, typer.Argument(help="study or site")] = Kind.st
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="A study.yaml or site.yaml.")],
-    kind: Annotated[Kind, typer.Option(help="study or site")] = Kind.study,
+    kind: Annotated[
+        Kind | None, typer.Option(help="study or site; by default what its keys are of")
+    ] = None,
 ) -> None:
     """Read a file as its command would, and list every fault in it."""
-    from nognet.config import load_site, load_study
+    from nognet.config import StudyConfig, load_config, load_site, load_study
 
-    config = load_study(path) if kind is Kind.study else load_site(path)
-    emit(f"{path}: ok, {kind.value} '{config.name}'")
+    load = {None: load_config, Kind.study: load_study, Kind.site: load_site}[kind]
+    config = load(path)
+    found = Kind.study if isinstance(config, StudyConfig) else Kind.site
+    emit(f"{path}: ok, {found.value} '{config.name}'")

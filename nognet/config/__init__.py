@@ -17,7 +17,7 @@ from nognet.config.learning import (
     TrainingConfig,
     UncertaintyConfig,
 )
-from nognet.config.load import load_site, load_study, parse_study_json
+from nognet.config.load import load_config, load_site, load_study, parse_study_json
 from nognet.config.personalisation import PersonalisationConfig
 from nognet.config.privacy import Admission, PairsOfPatient, PrivacyConfig
 from nognet.config.secure_aggregation import SecureAggregationConfig, SitePeersConfig
@@ -96,6 +96,7 @@ __all__ = [
     "TrainingConfig",
     "UncertaintyConfig",
     "Weighting",
+    "load_config",
     "load_site",
     "load_study",
     "parse_study_json",

@@ -56,6 +56,8 @@ class BoundedWeights(ConfigModel):
 
 Clipping = Annotated[FixedClipping | AdaptiveClipping, Field(discriminator="name")]
 Weights = Annotated[UniformWeights | BoundedWeights, Field(discriminator="name")]
+CLIPPING_NAMES = ("adaptive", "fixed")
+WEIGHTS_NAMES = ("bounded", "uniform")
 
 
 class CentralPrivacyConfig(ConfigModel):

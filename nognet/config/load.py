@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nognet.config.central_privacy import CLIPPING_NAMES, WEIGHTS_NAMES
 from nognet.config.init import INIT_NAMES
 from nognet.config.site import SiteConfig
 from nognet.config.strategies import STRATEGY_NAMES
@@ -20,7 +21,12 @@ from nognet.errors import ConfigError
 ModelT = TypeVar("ModelT", StudyConfig, SiteConfig)
 
 
-_TAGS: Mapping[str, tuple[str, ...]] = {"strategy": STRATEGY_NAMES, "init": INIT_NAMES}
+_TAGS: Mapping[str, tuple[str, ...]] = {
+    "strategy": STRATEGY_NAMES,
+    "init": INIT_NAMES,
+    "clipping": CLIPPING_NAMES,
+    "weights": WEIGHTS_NAMES,
+}
 """Keys whose value is told apart by a name, and the names."""
 _NOT_A_VALUE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """What PyYAML lets through from dates, numbers and tags that it can't make a value of."""
@@ -61,6 +67,17 @@ def load_site(path: Path) -> SiteConfig:
         ConfigError: the file is missing, is no YAML, or has faults (all are listed).
     """
     return _load(path, SiteConfig)
+
+
+def load_config(path: Path) -> StudyConfig | SiteConfig:
+    """Read a file as the one of the two that it has more keys of; as a study, where it is open.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or has faults (all are listed).
+    """
+    keys = _read_mapping(path).keys()
+    of_site, of_study = (len(keys & m.model_fields.keys()) for m in (SiteConfig, StudyConfig))
+    return load_site(path) if of_site > of_study else load_study(path)
 
 
 def parse_study_json(text: str) -> StudyConfig:
@@ -127,6 +144,8 @@ def _fault(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         return f"{path}: unknown key; {hint}"
     if kind == "missing":
         return f"{path}: missing; this key is needed"
+    if kind == "union_tag_not_found":
+        return f"{path}.name: missing; one of {', '.join(sorted(_TAGS[location[-1]]))}"
     if kind == "union_tag_invalid":
         return f"{path}: {_unknown_name(location[-1], str(error['ctx']['tag']))}"
     found = error.get("input")

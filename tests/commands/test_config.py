@@ -46,9 +46,20 @@ def test_a_good_file_passes_the_check(
     site.write_text("name: hospital_a\nstudies: studies.csv\n", encoding="utf-8")
     assert _run_main(monkeypatch, "config", "check", str(study)) == 0
     assert _run_main(monkeypatch, "config", "check", str(site), "--kind", "site") == 0
+    assert _run_main(monkeypatch, "config", "check", str(site)) == 0
     assert capsys.readouterr().out == (
         f"{study}: ok, study 'lungs'\n{site}: ok, site 'hospital_a'\n"
+        f"{site}: ok, site 'hospital_a'\n"
     )
+
+
+def test_a_faulty_site_file_is_told_the_faults_of_a_site_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("name: hospital_a\nstudies: a.csv\ncash: /cache\n", encoding="utf-8")
+    assert _run_main(monkeypatch, "config", "check", str(path)) == 3
+    assert "cash: unknown key; did you mean 'cache'?" in capsys.readouterr().err
 
 
 def test_a_faulty_file_ends_with_exit_code_3_all_faults_and_no_traceback(
