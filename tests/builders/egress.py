@@ -25,11 +25,13 @@ from nognet_client.tasks import join, train
 from nognet.audit.log import AuditLog, egress_folder
 from nognet.audit.verify import read_entries, verify
 from nognet.config import StudyConfig
+from nognet.data.store import write_store
 from nognet.fit.weights import initial_weights, weight_spec
+from nognet.types import SPLITS, Split
 from nognet.wire.contract import contract, contract_hash
 from nognet.wire.flat import FlatWeights, pack
 from nognet.wire.records import EvaluateTask, JoinTask, ShareReply, ShareTask, TrainTask
-from tests.builders.federation import make_site, make_study, opened, stub_work
+from tests.builders.federation import make_site, make_study, opened, roi_pair, stub_work
 
 RUN = "ab" * 16
 
@@ -87,6 +89,17 @@ def outgoing(folder: Path, **egress: Any) -> dict[str, Outgoing]:
         ),
         "share": of_sharing(sharing, shared, site),
     }
+
+
+def with_more_patients(site: Path, more: int, *, into: Split = "test") -> Path:
+    """Prepare a site's pairs again, with some patients more in one of its splits."""
+    config, prepared = opened(site)
+    rng = np.random.default_rng(8)
+    old = [pair for split in SPLITS for pair in prepared.pairs(split)]
+    new = [roi_pair(1000 + 3 * number, rng) for number in range(more)]
+    splits = {**prepared.index.splits, **{pair.patient_id: into for pair in new}}
+    write_store(config.cache, [*old, *new], splits, roi=prepared.roi)
+    return site
 
 
 def state_of(site: Path) -> Path:

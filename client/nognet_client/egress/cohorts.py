@@ -2,7 +2,9 @@
 
 A coordinator that sends the same weights before and after a hospital has prepared one patient more
 has, by subtraction, that patient's own figures. So a site remembers the patients of each split that
-figures were given of, as digests of their pairs, in its state folder.
+figures were given of, as digests of their pairs, in its state folder. It also remembers those that
+stand behind figures of others: the training patients, whose median growth the isotropic baseline
+has, and the validation patients, by whom intervals are calibrated.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from nognet.data.stored_pair import PairRecord
 from nognet.errors import EgressError
 from nognet.files import held, write_text_atomic
 from nognet.types import STRATA, Split
+
+Behind = Literal["train", "validation"]
 
 Cohort = Mapping[str, str]
 """Patient's digest -> the strata of its pairs; another pair, or another mask, is another digest."""
@@ -40,22 +45,52 @@ def admit_cohort(
     """
     if min_patients <= 1:
         return True
+    verdicts = _remembered(folder, split, records, min_patients)
+    if "all" in verdicts:
+        raise EgressError(
+            f"the {split} patients are not quite those of whom figures were given before: "
+            f"fewer than {min_patients} of them changed, and the two together would tell of "
+            f"those few. Figures leave again once {min_patients} have changed",
+            code="withheld",
+        )
+    return not any(verdicts)
+
+
+def admit_behind(
+    folder: Path, behind: Behind, records: Sequence[PairRecord], min_patients: int
+) -> bool:
+    """Remember the patients behind figures of others; say whether such figures may be given.
+
+    One memory for all splits that are evaluated: each of them alone tells the median growth.
+
+    Args:
+        folder: Where the memory is kept.
+        behind: The split that is not evaluated, but shapes what is.
+        records: Its pairs.
+        min_patients: As `admit_cohort`.
+
+    Raises:
+        EgressError: the memory can't be read.
+        OSError: it can't be written.
+    """
+    if min_patients <= 1:
+        return True
+    return "all" not in _remembered(folder, f"behind|{behind}", records, min_patients)
+
+
+def _remembered(
+    folder: Path, key: str, records: Sequence[PairRecord], min_patients: int
+) -> list[str]:
+    """Hold patients against those remembered; add them, unless so few changed that none leave."""
     now, path = cohort_of(records), folder / "cohorts.json"
     with held(folder / ".cohorts.lock"):
         known = _read(path)
-        before = known.get(split, [])
+        before = known.get(key, [])
         verdicts = [_difference(then, now, min_patients) for then in before]
-        if "all" in verdicts:
-            raise EgressError(
-                f"the {split} patients are not quite those of whom figures were given before: "
-                f"fewer than {min_patients} of them changed, and the two together would tell of "
-                f"those few. Figures leave again once {min_patients} have changed",
-                code="withheld",
-            )
-        if now not in before:
-            known[split] = [*before, dict(now)][-_KEPT:]
+        if "all" not in verdicts and now not in before:
+            known[key] = [*before, dict(now)][-_KEPT:]
             write_text_atomic(path, json.dumps(known) + "\n", mode=0o600)
-    return not any(verdicts)
+    return verdicts
 
 
 def cohort_of(records: Sequence[PairRecord]) -> dict[str, str]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from flwr.app import MessageType
 from nognet_client.app import build_app
@@ -17,7 +16,6 @@ from nognet_client.tasks import Work
 
 from nognet.errors import EgressError
 from nognet.metrics.statistics import PairRow, SiteStatistics
-from nognet.types import RoiPair
 from nognet.wire.records import (
     EvaluateReply,
     JoinReply,
@@ -29,8 +27,9 @@ from tests.builders.egress import (
     receipt,
     train_content,
     train_task,
+    with_more_patients,
 )
-from tests.builders.federation import make_site, make_study, opened, roi_pair, stub_work
+from tests.builders.federation import make_site, make_study, opened, stub_work
 
 
 def test_too_few_training_patients_do_not_train(tmp_path: Path) -> None:
@@ -117,19 +116,6 @@ def test_what_consent_lets_out_is_held_against_all_patients_not_against_itself(
     assert bool(told) == ("growth_auc" in metrics)
 
 
-def changed(site: Path, *, more: int) -> Path:
-    """Prepare a site's pairs again, with some patients more in its test split."""
-    from nognet.data.store import write_store
-
-    config, prepared = opened(site)
-    rng = np.random.default_rng(8)
-    old = [pair for split in ("train", "validation", "test") for pair in prepared.pairs(split)]
-    new: list[RoiPair] = [roi_pair(1000 + 3 * number, rng) for number in range(more)]
-    splits = {**prepared.index.splits, **{pair.patient_id: "test" for pair in new}}
-    write_store(config.cache, [*old, *new], splits, roi=prepared.roi)
-    return site
-
-
 @pytest.mark.parametrize(("more", "leaves"), [(1, False), (4, False), (5, True)])
 def test_figures_of_nearly_the_same_patients_do_not_leave(
     tmp_path: Path, more: int, leaves: bool
@@ -140,7 +126,7 @@ def test_figures_of_nearly_the_same_patients_do_not_leave(
     app, content = build_app(stub_work()), evaluate_task(study).to_content()
     assert ask(app, site, MessageType.EVALUATE, content).has_content()
     assert ask(app, site, MessageType.EVALUATE, content).has_content()
-    answer = ask(app, changed(site, more=more), MessageType.EVALUATE, content)
+    answer = ask(app, with_more_patients(site, more), MessageType.EVALUATE, content)
     assert answer.has_content() == leaves
     if not leaves:
         assert answer.error.reason == "EgressError:withheld"
