@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from nognet.privacy.policy import (
     PrivacySettings,
     admit_round,
     admit_run,
+    admit_to_target,
     check_delta,
     forecast,
     noise_for_run,
@@ -99,6 +101,32 @@ def test_of_noise_and_target_the_larger_noise_holds(noise: float, decides: str) 
     calibrated = noise_for_epsilon(1.0, rate=0.1, steps=300, delta=1e-3)  # at the smaller delta
     found = noise_for_run(both, rate=0.1, steps=300)
     assert found == (calibrated if decides == "target" else noise)
+
+
+@pytest.mark.parametrize(("over", "admitted"), [(0.999, True), (1.0, True), (1.001, False)])
+def test_a_target_is_what_it_says_and_no_hundredth_more(over: float, admitted: bool) -> None:
+    run = PrivacyHistory((ROUND,))
+    spent = run.then(ROUND).epsilon(1e-3)
+    settings = _privacy(target_epsilon=spent / over)
+    if admitted:
+        assert admit_to_target(settings, run, ROUND) == spent
+    else:
+        with pytest.raises(PrivacyBudgetError, match="over its target_epsilon") as caught:
+            admit_to_target(settings, run, ROUND)
+        assert caught.value.code == "budget-target"
+
+
+@pytest.mark.parametrize("target", [0.05, 1.0, 8.0])
+@pytest.mark.parametrize(("rate", "rounds"), [(0.05, 40), (0.5, 4), (1.0, 3)])
+def test_noise_found_for_a_target_lets_every_round_of_the_run_pass(
+    target: float, rate: float, rounds: int
+) -> None:
+    settings = _privacy(noise_floor=None, target_epsilon=target)
+    noise = noise_for_run(settings, rate=rate, steps=5 * rounds)
+    planned = NoisedSteps(noise, rate, 5)
+    for number in {1, rounds // 2, rounds - 2, rounds - 1, rounds} - {0}:
+        before = PrivacyHistory((replace(planned, steps=5 * (number - 1)),) if number > 1 else ())
+        assert admit_to_target(settings, before, planned) <= target
 
 
 def test_without_noise_or_target_there_is_no_noise_to_be_found() -> None:
