@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make a virtual environment with nognet in it, at the versions that were tested.
-#   deploy/setup_venv.sh VENV [EXTRA]      EXTRA: dev, ray
+#   deploy/setup_venv.sh VENV [EXTRA]      EXTRA: deid, ray, dev; several: deid,ray
 # PYTHON names the interpreter, TORCH_INDEX the index with the CPU builds of torch.
 set -eu
 

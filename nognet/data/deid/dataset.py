@@ -73,7 +73,7 @@ class Identities:
         except ImportError as err:
             raise SiteDataError(
                 "nognet deidentify needs the library dicognito, which is not installed; run "
-                "`pip install 'nognet[deid]'`",
+                "`deploy/setup_venv.sh .venv deid` in the folder that nognet was installed from",
                 code="no-dicognito",
             ) from err
         seed = hmac.new(self.key, b"seed", hashlib.sha256).hexdigest()

@@ -344,7 +344,7 @@ def test_without_dicognito_the_command_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "dicognito.anonymizer", None)
-    with pytest.raises(SiteDataError, match=re.escape("pip install 'nognet[deid]'")):
+    with pytest.raises(SiteDataError, match=re.escape("deploy/setup_venv.sh .venv deid")):
         Identities.of(KEY).anonymizer()
 
 
