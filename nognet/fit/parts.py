@@ -7,6 +7,7 @@ the study's first weights and are never sent.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -65,8 +66,11 @@ def whole(study: StudyConfig, shared: Weights, local: Weights | None = None) -> 
     return part_of(joined, weight_spec(study.network))
 
 
-def _norm_names(network: NetworkConfig) -> set[str]:
+@lru_cache(maxsize=16)
+def _norm_names(network: NetworkConfig) -> frozenset[str]:
     with torch.device("meta"):
         module = MTNoGNet(network)
     norms = [(name, part) for name, part in module.named_modules() if isinstance(part, _NORMS)]
-    return {f"{name}.{inner}" for name, part in norms for inner, _ in part.named_parameters()}
+    return frozenset(
+        f"{name}.{inner}" for name, part in norms for inner, _ in part.named_parameters()
+    )

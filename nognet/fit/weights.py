@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ def initial_weights(network: NetworkConfig, seed: int) -> Weights:
     return weights_of(build_network(network, torch_generator(seed, "initial-weights")))
 
 
+@lru_cache(maxsize=16)  # a message asks for it a dozen times, and each builds the network
 def weight_spec(network: NetworkConfig) -> tuple[TensorSpec, ...]:
     """Specify all tensors of a network, in the order in which they travel."""
     with torch.device("meta"):
