@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedSite:
 
 def study_of() -> StudyConfig:
     training = TrainingConfig(
-        steps_per_round=60, batch_size=PATIENTS, learning_rate=5e-3, augment=False
+        steps_per_round=30, batch_size=PATIENTS, learning_rate=5e-3, augment=False
     )
     return StudyConfig(
         name="leak", rounds=2, roi=ROI, network=NetworkConfig(width=4), training=training
@@ -63,7 +63,7 @@ def site_in(folder: Path, **leakage: Any) -> SiteConfig:
 def weights(
     prepared: PreparedSite, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Weights, Weights]:
-    """Fresh ones, and those of a network that was shown five patients 60 times."""
+    """Fresh ones, and those of a network that was shown five patients 30 times."""
     study, site = study_of(), site_in(tmp_path_factory.mktemp("site"))
     fresh = initial_weights(study.network, 1)
     return fresh, train_round(study, site, prepared, fresh, round_number=1).weights

@@ -11,7 +11,7 @@ from nognet_server.runs.folder import RunFolder
 from nognet.report.metrics_file import read_metrics
 from tests.builders.deployment import deployment
 
-pytestmark = pytest.mark.federation
+pytestmark = [pytest.mark.federation, pytest.mark.slow]
 
 
 def test_a_hospital_declines_over_tls_and_waits_for_a_study_that_it_accepts(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def broken_in_round_two(*arguments: Any, **named: Any) -> Any:
     return train_round(*arguments, **named)
 
 
-@pytest.mark.parametrize("name", ["scaffold", "qfedavg"])
+@pytest.mark.parametrize("name", ["scaffold", pytest.param("qfedavg", marks=pytest.mark.slow)])
 def test_a_run_and_a_resumed_one_have_the_same_bits(tmp_path: Path, name: str) -> None:
     study = make_study(tmp_path, rounds=3, strategy=name)
     sites = [make_site(tmp_path, site) for site in SITES]

@@ -10,7 +10,7 @@ from nognet.config import RoiConfig
 from nognet.errors import ConfigError, SiteDataError, TrainingError
 from nognet.fit.contest.cohort import Cohort, phantom_cohort
 from nognet.fit.contest.contestants import ABLATIONS, contestant, network_names
-from nognet.fit.contest.run import Plan, run_contest
+from nognet.fit.contest.run import Outcome, Plan, run_contest
 from nognet.fit.contest.table import table
 from nognet.fit.contest.train import Budget
 from nognet.randomness import torch_generator
@@ -23,14 +23,19 @@ def cohort() -> Cohort:
     return phantom_cohort(3, 3, seed=5, roi=RoiConfig(size_vox=32))
 
 
+@pytest.fixture(scope="module")
+def alone(cohort: Cohort) -> Outcome:
+    """The contest by one worker."""
+    return run_contest(TINY, cohort)
+
+
 def test_no_patient_is_trained_and_tested_on(cohort: Cohort) -> None:
     assert not {p.patient_id for p in cohort.train} & {p.patient_id for p in cohort.test}
     described = cohort.described()
     assert described["test"]["pairs"] == len(cohort.test) > 0
 
 
-def test_steps_make_the_outcome_repeatable_also_by_workers(cohort: Cohort) -> None:
-    alone = run_contest(TINY, cohort)
+def test_steps_make_the_outcome_repeatable_also_by_workers(cohort: Cohort, alone: Outcome) -> None:
     side_by_side = run_contest(dataclasses.replace(TINY, workers=2), cohort)
     figures = [{(r.predictor, r.pair_id): r.metrics["psnr"] for r in o.rows}
                for o in (alone, side_by_side)]  # fmt: skip
@@ -39,15 +44,14 @@ def test_steps_make_the_outcome_repeatable_also_by_workers(cohort: Cohort) -> No
     assert all(e.training.steps == 2 for e in alone.entries)
 
 
-def test_every_predictor_is_judged_on_every_pair(cohort: Cohort) -> None:
-    outcome = run_contest(TINY, cohort)
-    rows = table(outcome)
+def test_every_predictor_is_judged_on_every_pair(cohort: Cohort, alone: Outcome) -> None:
+    rows = table(alone)
     assert [row["predictor"] for row in rows] == [
         "copy", "isotropic", "oracle", "mtnognet", "warpnet",
     ]  # fmt: skip
-    assert len(outcome.rows) == 5 * len(cohort.test)
+    assert len(alone.rows) == 5 * len(cohort.test)
     for row in rows:
-        own = [r.metrics["dsc"] for r in outcome.rows if r.predictor == row["predictor"]]
+        own = [r.metrics["dsc"] for r in alone.rows if r.predictor == row["predictor"]]
         assert row["columns"]["DSC"]["mean"] == pytest.approx(np.mean(own))
     oracle, copied = rows[2], rows[0]
     assert oracle["columns"]["DSC"]["mean"] >= copied["columns"]["DSC"]["mean"]
