@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,8 +40,10 @@ def pairs_at_once(
 ) -> int:
     """Decide how many pairs go through the network in one pass; nothing is spent by that.
 
-    As many as in a step without privacy, so that memory is the same. One at a time, which is 2.3
-    times slower, where the first and the last pair show that the network can't do it together.
+    Half of a step without privacy: what a pass holds for each pair's own gradient, and what
+    importing Opacus takes, then fits into that step's memory (decision 0016). One at a time, which
+    is 2.3 times slower, where the first and the last pair show that the network can't do it
+    together.
 
     Args:
         batch_size: Pairs in a step without privacy.
@@ -56,7 +59,7 @@ def pairs_at_once(
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     reason = why_not_together(trained, [0, count - 1], losses_of)
     if reason is None:
-        return batch_size
+        return max(2, math.ceil(batch_size / 2))
     _log.warning("privacy: patients go through the network one by one, which is slower: %s", reason)
     return 1
 
