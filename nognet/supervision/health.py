@@ -42,7 +42,8 @@ class HealthPort:
             self._server.add_insecure_port(f"127.0.0.1:{port}")
         except RuntimeError as err:
             raise FederationError(
-                f"--health-port: can't listen on 127.0.0.1:{port}; another program listens there",
+                f"--health-port: can't listen on 127.0.0.1:{port}, "
+                "another program listens there; stop that one, or give another port",
                 code="port-taken",
             ) from err
         self._server.start()
