@@ -18,11 +18,13 @@ from nognet.wire.records import FAULTS, JoinReply, JoinTask
 from nognet.wire.software import differing_software, software_versions
 from nognet_server.grid import exchange, online_nodes
 from nognet_server.phases import tell_phase
-from nognet_server.roster import Member, Question, Refusal, Roster, label_of
+from nognet_server.roster import Member, Question, Refusal, Roster, label_of, silent_for
 from nognet_server.rounds.messages import Delivery, Envelope, Patience, declined_code
 
 _log = logging.getLogger("nognet.server.joining")
 _TELL_S = 10.0
+_SILENT_S = 20.0
+"""A site that has not answered for so long is named; starting its task alone takes seconds."""
 _LOOK_S = 1.0
 """While sites are waited for, so long at most until who has come is looked at again."""
 
@@ -80,6 +82,8 @@ def wait_for_sites(
         if nobody_else_comes or left_s <= 0:
             raise _too_few(list(here), roster, wanted, timed_out=left_s <= 0)
         status = f"{len(here)} of {wanted.sites} sites are here ({', '.join(here) or 'none yet'})"
+        if silent := silent_for(roster, _SILENT_S):
+            status += f"; no answer yet from {', '.join(silent)}"
         if status != told:
             tell_phase("waiting", text=status)
             _log.info("waiting for sites: %s; at most %.0f s more", status, left_s)
@@ -127,6 +131,7 @@ def admit(
     if not asked:
         return roster
     told = {i: _refusal_code(roster, i, node.last_activated_at) for i, node in asked.items()}
+    started = time.monotonic()
     found = exchange(
         grid,
         [_question(task, node_id) for node_id in new],
@@ -134,10 +139,10 @@ def admit(
         carried=[question.pending for question in earlier.values()],
         what="join",
     )
-    silent = {int(i.site): Question(asked[int(i.site)], i) for i in found.unanswered}
-    for node_id in silent.keys() - earlier.keys():
-        _log.info("%s has not said yet whether it takes part", label_of(asked[node_id]))
-    roster = replace(roster, unanswered=silent)
+    since = {**dict.fromkeys(new, started), **{i: q.since for i, q in earlier.items()}}
+    silent = {int(item.site): item for item in found.unanswered}
+    under_way = {i: Question(asked[i], item, since[i]) for i, item in silent.items()}
+    roster = replace(roster, unanswered=under_way)
     for delivery in found.deliveries:
         if int(delivery.site) not in silent:
             roster = _decide(roster, asked[int(delivery.site)], delivery, task)

@@ -63,10 +63,12 @@ class Question:
     Attributes:
         node: As it was when it was asked.
         pending: The message.
+        since: When it was asked, by the monotonic clock.
     """
 
     node: NodeInfo
     pending: Pending
+    since: float
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,13 @@ class Roster:
         why = {label_of(q.node): "has not answered yet" for q in self.unanswered.values()}
         why.update((r.label, r.reason) for r in self.refused.values())
         return "; ".join(f"{label}: {reason}" for label, reason in why.items())
+
+
+def silent_for(roster: Roster, seconds: float) -> list[str]:
+    """Name the nodes that were asked at least so long ago and have not answered, sorted."""
+    now = time.monotonic()
+    silent = (q.node for q in roster.unanswered.values() if now - q.since >= seconds)
+    return sorted(map(label_of, silent))
 
 
 def label_of(node: NodeInfo) -> str:

@@ -158,7 +158,10 @@ def test_a_refused_site_that_goes_silent_holds_nobody_up(monkeypatch: pytest.Mon
     assert roster.refused[3].code == "no-training-pairs"
 
 
-def test_a_site_that_never_answers_holds_nobody_up_and_is_named() -> None:
+def test_a_site_that_never_answers_holds_nobody_up_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     silent = FakeNode("site_c", lambda _: None)
     grid = FakeGrid({1: site("site_a"), 2: site("site_b"), 3: silent})
     patience = Patience(deadline_s=3600.0, poll_s=0.005)
@@ -166,8 +169,12 @@ def test_a_site_that_never_answers_holds_nobody_up_and_is_named() -> None:
     roster = wait_for_sites(grid, TASK, Roster(), patience, wanted(2))
     assert time.monotonic() - started < 10.0
     assert list(present(grid, roster)) == ["site_a", "site_b"]
+    assert "no answer yet" not in caplog.text
+    monkeypatch.setattr(joining, "_SILENT_S", 0.5)
     with pytest.raises(FederationError, match=r"site_c: has not answered yet"):
         wait_for_sites(grid, TASK, roster, patience, wanted(3, timeout_s=0.1))
+    told = "2 of 3 sites are here (site_a, site_b); no answer yet from site_c"
+    assert told in caplog.text
     assert len(silent.received) == 1
 
 
