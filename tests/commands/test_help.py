@@ -1,4 +1,4 @@
-"""`--help` of every command answers in under half a second, and imports nothing heavy."""
+"""`--help` of every command answers at once, and imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -64,16 +64,21 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", MODULES)
-def test_help_answers_in_under_half_a_second(command: str) -> None:
-    # Processor seconds and not the clock's: other processes may hold the cores meanwhile.
-    module = MODULES[command]
-    code = f"import sys; sys.argv = ['x', '--help']; import {module} as m; m.main()"
-    best = math.inf
-    for _ in range(5):
-        began = children_seconds()
-        run_python(code)
-        best = min(best, children_seconds() - began)
-    assert best < 0.5
+def test_help_takes_a_few_times_the_start_of_its_library(command: str) -> None:
+    """On a quiet machine `--help` takes .22 s of processor and this library .08; the limit is .4."""
+    code = f"import sys; sys.argv = ['x', '--help']; import {MODULES[command]} as m; m.main()"
+    ours, library = math.inf, math.inf
+    for _ in range(5):  # in turns, for a loaded machine slows both
+        ours = min(ours, seconds_of(code))
+        library = min(library, seconds_of("import typer, rich.console, rich.table"))
+    assert ours < 5 * library
+
+
+def seconds_of(code: str) -> float:
+    """Run some code in a process of its own; give the processor seconds that it took."""
+    began = children_seconds()
+    run_python(code)
+    return children_seconds() - began
 
 
 def children_seconds() -> float:
