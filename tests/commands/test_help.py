@@ -65,7 +65,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
 
 @pytest.mark.parametrize("command", MODULES)
 def test_help_takes_a_few_times_the_start_of_its_library(command: str) -> None:
-    """On a quiet machine `--help` takes .22 s of processor and this library .08; the limit is .4."""
+    """Quiet, `--help` takes .22 s of processor and this library .08, so the limit is .4 s."""
     code = f"import sys; sys.argv = ['x', '--help']; import {MODULES[command]} as m; m.main()"
     ours, library = math.inf, math.inf
     for _ in range(5):  # in turns, for a loaded machine slows both
